@@ -1,0 +1,24 @@
+"""Errors that a user can cause. Each is one sentence that names the culprit; commands end with exit code 2."""
+
+
+class InputError(ValueError):
+    """Data, configuration or a file that the user gave cannot be used.
+
+    The message is one sentence: what is wrong, with the token, file or key, and where it helps what to change.
+    """
+
+
+class RunBusyError(InputError):
+    """Another driver works on the same run folder."""
+
+
+class LabelsPending(Exception):
+    """A round waits for annotations (`labels.mode: wait`); not a failure.
+
+    Attributes:
+        request: path of the label request.
+    """
+
+    def __init__(self, request: str) -> None:
+        super().__init__(f"waiting for labels: {request}")
+        self.request = request

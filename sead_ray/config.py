@@ -1,0 +1,191 @@
+"""Every setting of the project. Frozen pydantic schemas, unknown keys refused; reading them does nothing else.
+
+A YAML under `jobs/configs/` states only what differs from these defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Schema(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class DataConfig(Schema):
+    """A nuScenes folder and how it is divided."""
+
+    root: str = "data/nuscenes"
+    """Folder (or s3://, gs://) that holds the version folder, samples/, maps/ and can_bus/."""
+    version: str = "v1.0-trainval"
+    """Name of the folder of tables below `root`."""
+    pool_split: str = "train"
+    """Split whose scenes are the unlabeled pool (and what is selected from it, the training set)."""
+    val_split: str = "val"
+    """Split on which planning is evaluated."""
+    can_bus: Literal["auto", "off"] = "auto"
+    """auto: CAN messages where a scene has them, ego poses elsewhere; off: ego poses for all."""
+    allow_shared_logs: bool = False
+    """Admit a pool and a val split that share a log."""
+    overtake_frames: int = Field(default=3, ge=1)
+    """Frames of both left and right command that make a clip an overtake; of one only, a turn (ActiveAD)."""
+
+
+class ImageConfig(Schema):
+    """How images reach the network."""
+
+    width: int = Field(default=640, ge=32)
+    """Width after the resize; the height follows from the image, then zero padding to a multiple of 32."""
+    decode: Literal["full", "dct"] = "full"
+    """dct: libjpeg's reduced-scale decode where the image allows it; faster, and moves pixels a little."""
+
+
+class ModelConfig(Schema):
+    """Size of VAD. Presets name the published ones; every field can be set on its own."""
+
+    preset: Literal["vad_tiny", "vad_base", "vad_nano"] = "vad_tiny"
+    backbone_weights: str | None = None
+    """ImageNet weights of the image backbone (.safetensors or .pth); None: start at random with GroupNorm."""
+    overrides: dict[str, int | float | bool | str | list[int]] = {}
+    """Fields of `sead_ray.model.presets.VADSize` that differ from the preset."""
+
+
+class TrainConfig(Schema):
+    """Ray Train. Defaults: SEAD sec. 4.1 and VAD's published configuration."""
+
+    epochs: int = Field(default=20, ge=1)  # SEAD sec. 4.1
+    max_steps: int | None = Field(default=None, ge=1)
+    """Caps the optimiser steps of a round; epochs are then cut to fit."""
+    min_steps: int = Field(default=0, ge=0)
+    """Repeats epochs until at least so many optimiser steps, for small labelled sets."""
+    global_batch: int = Field(default=8, ge=1)  # 8 GPUs x 1, SEAD sec. 4.1
+    num_workers: int = Field(default=1, ge=1)
+    gpus_per_worker: float | None = None
+    """None: one whole GPU a worker where the cluster has GPUs, else none."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    loader_threads: int = Field(default=2, ge=1)
+    learning_rate: float = Field(default=2e-4, gt=0)  # SEAD sec. 4.1
+    weight_decay: float = 0.01  # SEAD sec. 4.1
+    warmup_steps: int = 500  # VAD; the smaller of this and 5 % of the run is used
+    warmup_ratio: float = 1 / 3  # VAD
+    min_learning_rate_ratio: float = 1e-3  # VAD
+    backbone_learning_rate_mult: float = 0.1
+    """With ImageNet weights; without, 1."""
+    max_grad_norm: float = 35.0  # VAD
+    queue_length: int = Field(default=3, ge=1)  # VAD: history frames and the current one
+    loss_preset: Literal["stage_1", "stage_2", "e2e"] = "e2e"
+    targets: Literal["bought_only", "as_paper"] = "bought_only"
+    """bought_only: futures and velocities from bought frames only; as_paper: from all labels of the clip."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    augment: bool = True
+    """GridMask and photometric distortion."""
+    max_failures: int = 3
+    """Worker failures that a training run survives; -1: any number."""
+
+
+class ScoreConfig(Schema):
+    """Feature shift and key frames (SEAD sec. 3.3)."""
+
+    reduce_to: int = Field(default=16, ge=1)
+    """Values to which each query's channels are average-pooled before the earth mover's distance."""
+    warmup_frames: int = Field(default=0, ge=0)
+    """Leading transitions left out of the sum (the first carries a transient of the temporal attention)."""
+    rank_by: Literal["sum", "mean"] = "sum"  # Eq. 3
+    theta_confidence: float = Field(default=0.5, ge=0, le=1)  # SEAD sec. 4.1, theta_tau
+    theta_distance_m: float = Field(default=5.0, gt=0)  # SEAD sec. 4.1, theta_d
+    distance_from: Literal["lidar", "ego"] = "lidar"
+    max_gap_factor: float = Field(default=1.5, gt=1)
+    """No shift is taken across a gap longer than this times the nominal key-frame interval."""
+    nominal_interval_s: float = Field(default=0.5, gt=0)
+    clips_per_batch: int = Field(default=2, ge=1)
+    min_actors: int = Field(default=1, ge=1)
+    max_actors: int = Field(default=1, ge=1)
+    gpus_per_actor: float | None = None
+    """None: one GPU an actor where the cluster has GPUs, else none."""
+    cpus_per_actor: float = Field(default=0.5, gt=0)
+    cpus_per_decoder: float = Field(default=0.5, gt=0)
+    max_decoders: int = Field(default=8, ge=1)
+    no_progress_timeout_s: float = Field(default=600.0, gt=0)
+    """A stage in which no clip is finished for so long ends with a diagnosis."""
+
+
+class SelectConfig(Schema):
+    """Which clips are bought (SEAD Algorithm 1)."""
+
+    initial: Literal["stratified", "random"] = "stratified"
+    incremental: Literal["sead", "random"] = "sead"
+    rounds: list[Annotated[float, Field(gt=0, le=1)]] = [0.1, 0.2, 0.3]
+    """Share of the pool's clips bought after each round, cumulative."""
+    valuable_ratio: float = Field(default=1 / 3, gt=0, lt=1)  # lambda, SEAD sec. 4.1
+    key_frames: bool = True
+    """Buy only the longest run of key frames of a selected clip."""
+    without_key_frame: Literal["drop", "keep_clip", "next_ranked"] = "drop"
+    """A selected clip without a key frame: adds no frames; is bought whole; gives its place to the next."""
+
+    @model_validator(mode="after")
+    def _rounds_grow(self) -> SelectConfig:
+        if not self.rounds or any(later <= earlier for earlier, later in zip(self.rounds, self.rounds[1:])):
+            raise ValueError("select.rounds must hold at least one share, each larger than the one before")
+        return self
+
+
+class LabelConfig(Schema):
+    """Where annotations come from."""
+
+    mode: Literal["oracle", "wait"] = "oracle"
+    """oracle: the data set's own; wait: stop after writing a label request, go on when `delivery` holds them."""
+    delivery: str | None = None
+    """Folder in which delivered label files (Parquet, labels schema) appear; default <run>/labels_in."""
+
+
+class EvaluateConfig(Schema):
+    clips_per_batch: int = Field(default=2, ge=1)
+    max_actors: int = Field(default=1, ge=1)
+
+
+class WorldConfig(Schema):
+    """The embedded data set (`sead_ray.synthetic`); only used where `generate` is on."""
+
+    generate: bool = False
+    """Generate the world at `data.root` before the run where it is not there yet."""
+    scenes: int = Field(default=50, ge=4)
+    frames: int = Field(default=20, ge=8)
+    image_width: int = Field(default=400, ge=64)
+    image_height: int = Field(default=225, ge=36)
+    val_share: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = 0
+
+
+class ServeConfig(Schema):
+    """The scoring service."""
+
+    run_dir: str | None = None
+    """Run folder whose newest published model is served."""
+    model_dir: str | None = None
+    """A model folder (model.json, weights.safetensors) to serve instead."""
+    max_body_bytes: int = Field(default=256 * 2**20, ge=1)
+    max_frames: int = Field(default=80, ge=2)
+    max_image_pixels: int = Field(default=4_000_000, ge=1)
+    replicas: int = Field(default=1, ge=1)
+    cpus_per_replica: float = Field(default=0.5, gt=0)
+    gpus_per_replica: float | None = None
+
+
+class RunConfig(Schema):
+    """One run: a pool, a budget, rounds."""
+
+    run_dir: str = "runs/default"
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    world: WorldConfig = WorldConfig()
+    image: ImageConfig = ImageConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    score: ScoreConfig = ScoreConfig()
+    select: SelectConfig = SelectConfig()
+    labels: LabelConfig = LabelConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    notice: str = ""
+    """A sentence printed with the result, such as what a demo does not prove."""

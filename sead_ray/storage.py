@@ -1,0 +1,163 @@
+"""The run folder: where each stage's output lies, and how it is published.
+
+A path is local or s3://, gs:// through pyarrow.fs. A file becomes visible whole or not at all. A stage's output is a
+folder that counts only once its manifest exists; the manifest is written last, so a killed stage leaves no trace
+that a later one could take for a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from sead_ray.errors import InputError
+from sead_ray.records import check_schema
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder, local or in a bucket. Picklable: the file system is opened where it is used."""
+
+    root: str
+
+    def __post_init__(self) -> None:
+        if "://" not in self.root:
+            object.__setattr__(self, "root", os.path.abspath(self.root))
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.root
+
+    def path(self, key: str = "") -> str:
+        """The full path or URI of `key`; refuses one that leaves the folder."""
+        if key.startswith("/") or ".." in key.split("/"):
+            raise InputError(f"{key!r} is not a path below {self.root}.")
+        return f"{self.root}/{key}" if key else self.root
+
+    def below(self, key: str) -> Store:
+        return Store(self.path(key))
+
+    def read_bytes(self, key: str) -> bytes:
+        fs, path = self._open(key)
+        try:
+            with fs.open_input_stream(path) as stream:
+                return stream.read()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise InputError(f"{self.path(key)} does not exist.") from None
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Atomic: readers see the old content or the whole new one."""
+        fs, path = self._open(key)
+        if not self.is_local:  # a single PUT is atomic
+            with fs.open_output_stream(path) as stream:
+                stream.write(data)
+            return
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+    def read_json(self, key: str) -> Any:
+        try:
+            return json.loads(self.read_bytes(key))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{self.path(key)} is not valid JSON: {error}.") from None
+
+    def write_json(self, key: str, value: Any) -> None:
+        self.write_bytes(key, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+    def exists(self, key: str) -> bool:
+        fs, path = self._open(key)
+        return fs.get_file_info(path).type != pafs.FileType.NotFound
+
+    def list(self, key: str = "", suffix: str = "") -> list[str]:
+        """Names of the files directly below `key`, sorted; unfinished ones (.tmp) are left out."""
+        fs, path = self._open(key)
+        infos = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        return sorted(
+            info.base_name
+            for info in infos
+            if info.type == pafs.FileType.File and info.base_name.endswith(suffix) and not info.base_name.endswith(".tmp")
+        )
+
+    def remove(self, key: str) -> None:
+        """Removes a file or a folder with all it holds; nothing happens where there is none."""
+        fs, path = self._open(key)
+        kind = fs.get_file_info(path).type
+        if kind == pafs.FileType.Directory:
+            fs.delete_dir(path)
+        elif kind == pafs.FileType.File:
+            fs.delete_file(path)
+
+    def write_table(self, key: str, rows: Iterable[dict[str, Any]], schema: pa.Schema, group: int = 1024) -> None:
+        """Rows (dicts) to one Parquet file, atomically, in row groups of `group`; bytes depend on the rows alone."""
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+            batch: list[dict[str, Any]] = []
+            for row in rows:
+                batch.append(row)
+                if len(batch) == group:
+                    writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                    batch = []
+            if batch:
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+        self.write_bytes(key, sink.getvalue().to_pybytes())
+
+    def iter_rows(
+        self, key: str, schema: pa.Schema, columns: list[str] | None = None, batch_size: int = 256
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of a Parquet file as dicts, read in batches; checks schema and version first."""
+        fs, path = self._open(key)
+        if not self.exists(key):
+            raise InputError(f"{self.path(key)} does not exist.")
+        try:
+            file = pq.ParquetFile(path, filesystem=fs)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{self.path(key)} is not a readable Parquet file: {error}.") from None
+        names = file.schema_arrow.names
+        versions: set[int] = set()
+        if "schema_version" in names:
+            versions = set(file.read(columns=["schema_version"]).column(0).to_pylist())
+        check_schema(file.schema_arrow, schema, versions, self.path(key))
+        for batch in file.iter_batches(batch_size=batch_size, columns=columns):
+            yield from batch.to_pylist()
+
+    def publish(self, key: str, facts: dict[str, Any]) -> None:
+        """Publishes the folder `key`: writes its manifest, with the SHA-256 of each file directly in it."""
+        files = {
+            name: hashlib.sha256(self.read_bytes(f"{key}/{name}")).hexdigest()
+            for name in self.list(key)
+            if name != MANIFEST
+        }
+        self.write_json(f"{key}/{MANIFEST}", {**facts, "files": files})
+
+    def is_published(self, key: str) -> bool:
+        return self.exists(f"{key}/{MANIFEST}")
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        return self.read_json(f"{key}/{MANIFEST}")
+
+    def _open(self, key: str) -> tuple[pafs.FileSystem, str]:
+        full = self.path(key)
+        if self.is_local:
+            return pafs.LocalFileSystem(), full
+        fs, path = pafs.FileSystem.from_uri(full)
+        return fs, path

@@ -1,0 +1,1 @@
+"""A nuScenes folder in, records out: clips without labels, labels apart, training targets, the torch Dataset."""

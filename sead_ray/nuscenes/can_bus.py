@@ -1,0 +1,110 @@
+"""CAN `pose` messages and VAD's 18-number vector. The files are those that the devkit's `NuScenesCanBus` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sead_ray.errors import InputError
+from sead_ray.geometry import Pose, rotation_matrix
+from sead_ray.storage import Store
+
+FOLDER = "can_bus"
+# NuScenesCanBus.can_blacklist: scenes that were driven without CAN logging.
+SCENES_WITHOUT_CAN = frozenset([*range(161, 169), *range(170, 177), *range(309, 315)])
+MESSAGES = (
+    "ms_imu",
+    "pose",
+    "steeranglefeedback",
+    "vehicle_monitor",
+    "zoesensors",
+    "zoe_veh_info",
+    "meta",
+    "route",
+)
+
+
+@dataclass(frozen=True)
+class CanPoses:
+    """A scene's `pose` messages in the order of time.
+
+    Attributes:
+        timestamp_us: (n,) int64.
+        motion: (n, 9) acceleration m/s2, rotation rate rad/s, velocity m/s; each x, y, z in the ego frame.
+        yaw_rad: (n,) in the global frame.
+    """
+
+    timestamp_us: NDArray[np.int64]
+    motion: NDArray[np.float64]
+    yaw_rad: NDArray[np.float64]
+
+    def within(self, start_us: int, stop_us: int) -> CanPoses:
+        inside = (self.timestamp_us >= start_us) & (self.timestamp_us <= stop_us)
+        return CanPoses(self.timestamp_us[inside], self.motion[inside], self.yaw_rad[inside])
+
+
+def require_folder(store: Store) -> None:
+    if not store.exists(FOLDER):
+        raise InputError(
+            f"{store.path(FOLDER)} does not exist: unpack the CAN bus expansion there, or set data.can_bus=off."
+        )
+
+
+def read_can_poses(store: Store, scene_name: str, start_us: int, stop_us: int) -> CanPoses | None:
+    """The scene's messages, or None where the scene has no CAN data at all.
+
+    A scene with other CAN files but no `pose`, or without a message between its first and last key frame, is
+    damaged rather than bare: `InputError` names the file.
+    """
+    number = scene_name.rsplit("-", 1)[-1]
+    if number.isdigit() and int(number) in SCENES_WITHOUT_CAN:
+        return None
+    key = f"{FOLDER}/{scene_name}_pose.json"
+    if not store.exists(key):
+        others = [name for name in MESSAGES if store.exists(f"{FOLDER}/{scene_name}_{name}.json")]
+        if not others:
+            return None
+        raise InputError(f"{store.path(key)} is missing, while {scene_name}_{others[0]}.json is there.")
+    messages = store.read_json(key)
+    try:
+        poses = CanPoses(
+            np.array([message["utime"] for message in messages], np.int64),
+            np.array(
+                [[*message["accel"], *message["rotation_rate"], *message["vel"]] for message in messages], np.float64
+            ).reshape(len(messages), 9),
+            np.array([yaw_rad(message["orientation"]) for message in messages], np.float64),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{store.path(key)} holds a message that is not a CAN pose ({error}).") from None
+    if not np.isfinite(poses.motion).all() or (np.diff(poses.timestamp_us) < 0).any():
+        raise InputError(f"{store.path(key)} holds a number that is not finite, or time goes backwards in it.")
+    if len(poses.within(start_us, stop_us).timestamp_us) == 0:
+        raise InputError(f"{store.path(key)} has no message between the scene's first and last key frame.")
+    return poses
+
+
+def yaw_rad(quaternion_wxyz: Sequence[float]) -> float:
+    """Direction of the x axis in the ground plane (the devkit's `quaternion_yaw`), (-pi, pi]."""
+    forward = rotation_matrix(quaternion_wxyz)[:, 0]
+    return float(np.arctan2(forward[1], forward[0]))
+
+
+def can_bus_vector(timestamp_us: int, global_from_ego: Pose, can: CanPoses | None) -> NDArray[np.float64]:
+    """(18,) VAD's vector, absolute: translation 3, quaternion w x y z, acceleration 3, rotation rate 3, velocity 3,
+    yaw in rad (0..2 pi), yaw in degrees.
+
+    [7:16] come from the first message AFTER the key frame (VAD's converter reads its loop variable one step late;
+    the published weights know it so), the last one where none follows; zeros without CAN data.
+    """
+    vector = np.zeros(18)
+    vector[0:3] = global_from_ego.translation_m
+    vector[3:7] = global_from_ego.rotation_wxyz
+    if can is not None:
+        after = int(np.searchsorted(can.timestamp_us, timestamp_us, side="right"))
+        vector[7:16] = can.motion[min(after, len(can.timestamp_us) - 1)]
+    yaw = yaw_rad(global_from_ego.rotation_wxyz) % (2 * np.pi)
+    vector[16:18] = yaw, np.degrees(yaw)
+    return vector

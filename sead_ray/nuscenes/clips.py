@@ -1,0 +1,162 @@
+"""A nuScenes folder as clips. Nothing here opens an annotation table; `NuScenesFolder.labels` asks `labels`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from sead_ray.config import DataConfig
+from sead_ray.errors import InputError
+from sead_ray.geometry import Pose
+from sead_ray.nuscenes.can_bus import CanPoses, can_bus_vector, read_can_poses, require_folder, yaw_rad
+from sead_ray.nuscenes.commands import behaviour_of, command_of, ego_future
+from sead_ray.nuscenes.conditions import is_night, is_rainy
+from sead_ray.nuscenes.dynamics import dynamics_from_can, dynamics_from_poses
+from sead_ray.nuscenes.splits import split_scene_names
+from sead_ray.nuscenes.tables import (
+    LIDAR,
+    DriveTables,
+    Row,
+    key_frame,
+    partner,
+    read_drive_tables,
+    scene_samples,
+)
+from sead_ray.records import CAMERAS, Camera, Clip, Command, Frame, FrameLabels
+from sead_ray.storage import Store
+
+if TYPE_CHECKING:
+    from sead_ray.nuscenes.labels import LabelReader
+
+
+class NuScenesFolder:
+    """A folder of nuScenes v1.0; tables are read at the first use.
+
+    Raises:
+        InputError: at the constructor where the version folder, or the CAN folder that the settings ask for, is
+            missing; later for every damaged row or file, by its token or name.
+    """
+
+    def __init__(self, data: DataConfig) -> None:
+        self.data = data
+        self.store = Store(data.root)
+        if not self.store.exists(data.version):
+            raise InputError(
+                f"{self.store.path(data.version)} does not exist: data.root and data.version must name a folder."
+            )
+        if data.can_bus == "auto":
+            require_folder(self.store)
+
+    @cached_property
+    def tables(self) -> DriveTables:
+        return read_drive_tables(self.store, self.data.version)
+
+    @cached_property
+    def _label_reader(self) -> LabelReader:
+        from sead_ray.nuscenes.labels import LabelReader  # late: clips must work where no annotation exists
+
+        return LabelReader(self.store, self.data.version)
+
+    def scenes(self, split: str) -> list[str]:
+        """Tokens of the split's scenes that this folder holds, by name."""
+        names = set(split_scene_names(self.store, self.data.version, split))
+        found = sorted((scene["name"], token) for token, scene in self.tables.scenes.items() if scene["name"] in names)
+        if not found:
+            raise InputError(f"Split {split!r} has no scene in {self.store.path(self.data.version)}.")
+        return [token for _, token in found]
+
+    def check_logs_disjoint(self) -> None:
+        """Refuses a pool and a val split that share a scene, or (unless allowed) a log."""
+        pool, val = self.scenes(self.data.pool_split), self.scenes(self.data.val_split)
+        if shared := sorted(set(pool) & set(val)):
+            raise InputError(f"Scene {shared[0]} is in both {self.data.pool_split!r} and {self.data.val_split!r}.")
+        logs = [{self.tables.scenes[token]["log_token"] for token in tokens} for tokens in (pool, val)]
+        if (shared := sorted(logs[0] & logs[1])) and not self.data.allow_shared_logs:
+            raise InputError(
+                f"Splits {self.data.pool_split!r} and {self.data.val_split!r} share {len(shared)} log(s), one is "
+                f"{shared[0]}: divide the splits by log, or set data.allow_shared_logs=true."
+            )
+
+    def clip(self, scene_token: str, role: Literal["pool", "val"]) -> Clip:
+        """The scene's key frames, and what free data say of it."""
+        scene = partner(self.tables.scenes, "scene", scene_token, "the caller")
+        log = partner(self.tables.logs, "log", scene["log_token"], f"scene {scene_token}")
+        samples = scene_samples(self.tables, scene)
+        start_us, stop_us = samples[0]["timestamp"], samples[-1]["timestamp"]
+        can = read_can_poses(self.store, scene["name"], start_us, stop_us) if self.data.can_bus == "auto" else None
+        frames = _with_commands([self._frame(sample, can) for sample in samples])
+        if can is not None:
+            acc, yaw = dynamics_from_can(can.within(start_us, stop_us))
+        else:
+            acc, yaw = dynamics_from_poses(
+                np.array([frame.timestamp_us for frame in frames], np.int64),
+                np.stack([frame.global_from_ego.matrix for frame in frames]),
+                np.array([yaw_rad(frame.global_from_ego.rotation_wxyz) for frame in frames]),
+            )
+        return Clip(
+            clip_token=scene_token,
+            name=scene["name"],
+            log_token=scene["log_token"],
+            location=log["location"],
+            split=role,
+            description=scene["description"],
+            is_night=is_night(scene["description"]),
+            is_rainy=is_rainy(scene["description"]),
+            behaviour=behaviour_of([frame.command for frame in frames], self.data.overtake_frames),
+            acc_std_mps2=acc,
+            yaw_sum_rad=yaw,
+            dynamics_source="pose" if can is None else "can",
+            frames=frames,
+        )
+
+    def labels(self, scene_token: str) -> list[FrameLabels]:
+        """The oracle: annotations and map vectors of every key frame of the scene."""
+        return self._label_reader.labels(self.clip(scene_token, "pool"))
+
+    def _frame(self, sample: Row, can: CanPoses | None) -> Frame:
+        lidar = key_frame(self.tables, sample["token"], LIDAR)
+        global_from_ego = self._pose("ego_pose", lidar["ego_pose_token"], lidar["token"])
+        return Frame(
+            token=sample["token"],
+            timestamp_us=sample["timestamp"],
+            global_from_ego=global_from_ego,
+            ego_from_lidar=self._pose("calibrated_sensor", lidar["calibrated_sensor_token"], lidar["token"]),
+            can_bus=can_bus_vector(sample["timestamp"], global_from_ego, can),
+            command=Command.STRAIGHT,  # known once the whole clip is: `_with_commands`
+            cameras=tuple(self._camera(key_frame(self.tables, sample["token"], name), name) for name in CAMERAS),
+        )
+
+    def _camera(self, row: Row, name: str) -> Camera:
+        calibrated_token = row["calibrated_sensor_token"]
+        intrinsics = np.asarray(self.tables.calibrated_sensors[calibrated_token]["camera_intrinsic"], np.float64)
+        if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
+            raise InputError(f"calibrated_sensor {calibrated_token} of {name} has no 3x3 camera_intrinsic.")
+        if not self.store.exists(row["filename"]):
+            raise InputError(f"{self.store.path(row['filename'])} of sample_data {row['token']} does not exist.")
+        return Camera(
+            name=name,
+            key=row["filename"],
+            width=row["width"],
+            height=row["height"],
+            timestamp_us=row["timestamp"],
+            intrinsics=intrinsics,
+            ego_from_camera=self._pose("calibrated_sensor", calibrated_token, row["token"]),
+            global_from_ego=self._pose("ego_pose", row["ego_pose_token"], row["token"]),
+        )
+
+    def _pose(self, table: str, token: str, owner: str) -> Pose:
+        rows = self.tables.ego_poses if table == "ego_pose" else self.tables.calibrated_sensors
+        row = partner(rows, table, token, f"sample_data {owner}")
+        numbers = np.array([*row["translation"], *row["rotation"]], np.float64)
+        if len(numbers) != 7 or not np.isfinite(numbers).all() or np.linalg.norm(numbers[3:]) < 0.5:
+            raise InputError(f"{table} {token} is not a pose: translation and rotation must be finite numbers.")
+        x, y, z, qw, qx, qy, qz = map(float, numbers)
+        return Pose((x, y, z), (qw, qx, qy, qz))
+
+
+def _with_commands(frames: list[Frame]) -> tuple[Frame, ...]:
+    global_from_lidar = np.stack([frame.global_from_lidar for frame in frames])
+    commands = [command_of(ego_future(global_from_lidar, index)[0]) for index in range(len(frames))]
+    return tuple(Frame(**{**vars(frame), "command": command}) for frame, command in zip(frames, commands, strict=True))

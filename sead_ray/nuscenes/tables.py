@@ -1,0 +1,124 @@
+"""The nuScenes v1.0 JSON tables that clips need, read row by row; rows nobody asked for are dropped while parsing.
+
+The devkit's `NuScenes` class keeps every table in memory, annotations included; clips must not even open those.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sead_ray.errors import InputError
+from sead_ray.records import CAMERAS
+from sead_ray.storage import Store
+
+Row = dict[str, Any]
+Table = dict[str, Row]  # token -> row
+
+LIDAR = "LIDAR_TOP"
+CHANNELS = (*CAMERAS, LIDAR)
+
+
+@dataclass(frozen=True)
+class DriveTables:
+    """What was recorded, without what was annotated.
+
+    Attributes:
+        scenes, samples, logs, calibrated_sensors, ego_poses: token -> row.
+        key_frames: (sample token, channel) -> the key frame's sample_data row, for six cameras and LIDAR_TOP.
+    """
+
+    scenes: Table
+    samples: Table
+    logs: Table
+    calibrated_sensors: Table
+    ego_poses: Table
+    key_frames: dict[tuple[str, str], Row]
+
+
+def read_rows(store: Store, version: str, name: str, keep: Callable[[Row], bool] | None = None) -> list[Row]:
+    """Rows of `<version>/<name>.json` that `keep` admits. `InputError` names a missing or broken file."""
+    path = f"{version}/{name}.json"
+    if not store.exists(path):
+        if not store.exists(version):
+            raise InputError(f"{store.path(version)} does not exist: data.root and data.version must name a folder.")
+        raise InputError(f"The table {store.path(path)} is missing.")
+    hook = None if keep is None else lambda row: row if keep(row) else None
+    try:
+        rows = json.loads(store.read_bytes(path), object_hook=hook)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"The table {store.path(path)} is not valid JSON ({error}).") from None
+    except KeyError as error:
+        raise InputError(f"The table {store.path(path)} has a row without {error}.") from None
+    if not isinstance(rows, list):
+        raise InputError(f"The table {store.path(path)} is not a list of rows.")
+    return [row for row in rows if row is not None]
+
+
+def read_table(store: Store, version: str, name: str, keep: Callable[[Row], bool] | None = None) -> Table:
+    """The same, by token."""
+    try:
+        return {row["token"]: row for row in read_rows(store, version, name, keep)}
+    except (KeyError, TypeError):
+        raise InputError(f"The table {store.path(f'{version}/{name}.json')} has a row without 'token'.") from None
+
+
+def partner(table: Table, name: str, token: str, owner: str) -> Row:
+    """The row that a foreign key names; `owner` says who refers to it ("sample 12ab…")."""
+    try:
+        return table[token]
+    except KeyError:
+        raise InputError(f"{name}.json has no row {token!r}, to which {owner} refers.") from None
+
+
+def read_drive_tables(store: Store, version: str) -> DriveTables:
+    """Reads the seven tables of a recording; of sample_data and ego_pose only the key frames of `CHANNELS`."""
+    sensors = read_table(store, version, "sensor")
+    calibrated = read_table(store, version, "calibrated_sensor")
+    channel_of = {
+        token: partner(sensors, "sensor", row["sensor_token"], f"calibrated_sensor {token}")["channel"]
+        for token, row in calibrated.items()
+    }
+    # A row whose calibration is unknown is kept, so that it is refused by name below.
+    key_frames: dict[tuple[str, str], Row] = {}
+    for row in read_rows(
+        store,
+        version,
+        "sample_data",
+        lambda row: row["is_key_frame"] and channel_of.get(row["calibrated_sensor_token"], LIDAR) in CHANNELS,
+    ):
+        partner(calibrated, "calibrated_sensor", row["calibrated_sensor_token"], f"sample_data {row['token']}")
+        key_frames[row["sample_token"], channel_of[row["calibrated_sensor_token"]]] = row
+    wanted = {row["ego_pose_token"] for row in key_frames.values()}
+    return DriveTables(
+        scenes=read_table(store, version, "scene"),
+        samples=read_table(store, version, "sample"),
+        logs=read_table(store, version, "log"),
+        calibrated_sensors=calibrated,
+        ego_poses=read_table(store, version, "ego_pose", lambda row: row["token"] in wanted),
+        key_frames=key_frames,
+    )
+
+
+def key_frame(tables: DriveTables, sample_token: str, channel: str) -> Row:
+    try:
+        return tables.key_frames[sample_token, channel]
+    except KeyError:
+        raise InputError(f"Sample {sample_token} has no key frame of {channel} in sample_data.json.") from None
+
+
+def scene_samples(tables: DriveTables, scene: Row) -> list[Row]:
+    """The scene's samples along their `next` links; time must grow along them."""
+    token, owner = scene["first_sample_token"], f"scene {scene['token']}"
+    samples: list[Row] = []
+    while token:
+        sample = partner(tables.samples, "sample", token, owner)
+        if samples and sample["timestamp"] <= samples[-1]["timestamp"]:
+            raise InputError(f"Time goes backwards at sample {token}, which follows {samples[-1]['token']}.")
+        samples.append(sample)
+        token, owner = sample["next"], f"sample {token}"
+    if not samples:
+        raise InputError(f"Scene {scene['token']} has no samples.")
+    return samples

@@ -1,0 +1,237 @@
+"""The training objective of VAD: 27 named terms for three decoder layers; their sum is the loss.
+
+It knows only a `VADOutput` and targets: the model never sees a label, the criterion never sees an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sead_ray.model.contract import VADOutput
+from sead_ray.targets import MAP_ORDERS, FrameTargets
+from sead_ray.training import losses, planning_losses
+from sead_ray.training.matching import Matches, agent_costs, map_costs, match
+
+Preset = Literal["stage_1", "stage_2", "e2e"]
+PC_RANGE = (-15.0, -30.0, -2.0, 15.0, 30.0, 2.0)  # VAD: point_cloud_range
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms; classification, boxes and points are matched with the same ones (VAD: assigner).
+
+    VAD's weights for the map's boxes and their IoU are 0, so both terms are reported as 0 and not computed.
+    """
+
+    cls: float = 2.0
+    bbox: float = 0.25
+    traj: float = 0.2
+    traj_cls: float = 0.2
+    map_cls: float = 2.0
+    map_pts: float = 1.0
+    map_dir: float = 0.005
+    plan_reg: float = 1.0
+    plan_bound: float = 1.0
+    plan_col: float = 1.0
+    plan_dir: float = 0.5
+
+
+LOSS_PRESETS: dict[str, LossWeights] = {  # VAD: configs VAD_tiny_stage_1, _stage_2, _e2e
+    "stage_1": LossWeights(plan_reg=0.0, plan_bound=0.0, plan_col=0.0, plan_dir=0.0),
+    "stage_2": LossWeights(cls=0.8, bbox=0.1, map_cls=0.8, map_pts=0.4),
+    "e2e": LossWeights(),
+}
+
+
+@dataclass(frozen=True)
+class BatchTargets:
+    """Targets of B frames on the device; those of agents and maps one sample after the other."""
+
+    n_agents: list[int]
+    n_lines: list[int]
+    labels: Tensor  # (agents,)
+    box_codes: Tensor  # (agents, 10)
+    futures: Tensor  # (agents, T, 2)
+    future_masks: Tensor  # (agents, T)
+    line_labels: Tensor  # (lines,)
+    line_points_m: Tensor  # (lines, O, P, 2)
+    ego_future: Tensor  # (B, T, 2)
+    ego_mask: Tensor  # (B, T)
+    command: Tensor  # (B,)
+
+    @classmethod
+    def from_frames(cls, frames: list[FrameTargets], device: torch.device) -> BatchTargets:
+        def join(arrays: list[np.ndarray], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+            joined = np.concatenate([np.asarray(array).reshape(-1, *shape) for array in arrays])
+            return torch.as_tensor(joined).to(device, dtype, non_blocking=True)
+
+        number, index = torch.float32, torch.int64
+        steps = frames[0].ego_future.shape[0]
+        return cls(
+            n_agents=[len(frame.labels) for frame in frames],
+            n_lines=[len(frame.map_labels) for frame in frames],
+            labels=join([frame.labels for frame in frames], (), index),
+            box_codes=losses.encode_boxes(join([frame.boxes for frame in frames], (9,), number)),
+            futures=join([frame.agent_futures for frame in frames], (steps, 2), number),
+            future_masks=join([frame.agent_future_masks for frame in frames], (steps,), number),
+            line_labels=join([frame.map_labels for frame in frames], (), index),
+            line_points_m=join([frame.map_points for frame in frames], (MAP_ORDERS, _points(frames), 2), number),
+            ego_future=join([frame.ego_future[None] for frame in frames], (steps, 2), number),
+            ego_mask=join([frame.ego_future_mask[None] for frame in frames], (steps,), number),
+            command=torch.tensor([int(frame.command) for frame in frames], device=device),
+        )
+
+
+@dataclass(frozen=True)
+class BatchMatches:
+    """Agents' and map lines' matches, and the nearest point order of every (line query, line) pair."""
+
+    agents: Matches
+    lines: Matches
+    orders: Tensor  # (L, B, M, G)
+
+
+class VADCriterion:
+    """`VADCriterion(preset)(output, targets)`: named, weighted terms, each a scalar; their sum is the loss.
+
+    A batch's terms are the mean of those of its samples, each as upstream computes it for a batch of one; NaN terms
+    of a sample count as 0 (VAD: nan_to_num). Computed in float32 whatever the model's precision.
+
+    Args:
+        preset: upstream's training stage, or `weights` of one's own.
+        pc_range: x, y, z minima, then maxima, in metres.
+    """
+
+    def __init__(
+        self, preset: Preset = "e2e", pc_range: tuple[float, ...] = PC_RANGE, weights: LossWeights | None = None
+    ) -> None:
+        self.weights = weights or LOSS_PRESETS[preset]
+        self.pc_range = tuple(float(value) for value in pc_range)
+
+    def __call__(self, output: VADOutput, targets: list[FrameTargets]) -> dict[str, Tensor]:
+        """Args:
+            output: B samples.
+            targets: B frames; a frame may have no agent and no map element.
+
+        Raises:
+            FloatingPointError: the outputs are not finite.
+        """
+        device = output.class_logits.device
+        with torch.autocast(device.type, enabled=False):
+            output = _in_float32(output)
+            batch = BatchTargets.from_frames(targets, device)
+            matches = self.match(output, batch)
+            layers = self._agent_terms(output, batch, matches.agents) | self._map_terms(output, batch, matches)
+            terms = _by_layer({name: _batch_mean(values) for name, values in layers.items()})
+            terms.update(self._motion_terms(output, batch, matches.agents))
+            terms.update(self._planning_terms(output, batch))
+        return terms
+
+    def match(self, output: VADOutput, batch: BatchTargets) -> BatchMatches:
+        """Assigns targets to queries, each layer and sample alone; no gradient."""
+        with torch.no_grad():
+            agents = agent_costs(
+                output.class_logits,
+                output.boxes,
+                _pad(batch.labels, batch.n_agents),
+                _pad(batch.box_codes, batch.n_agents),
+                self.weights.cls,
+                self.weights.bbox,
+            )
+            lines, orders = map_costs(
+                output.map_class_logits,
+                output.map_points,
+                _pad(batch.line_labels, batch.n_lines),
+                _pad(losses.normalise_points(batch.line_points_m, self.pc_range), batch.n_lines),
+                self.weights.map_cls,
+                self.weights.map_pts,
+            )
+            found = match([agents, lines], [batch.n_agents, batch.n_lines], agents.device)
+        return BatchMatches(found[0], found[1], orders)
+
+    def _agent_terms(self, output: VADOutput, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
+        labels = batch.labels[matches.flat_target]
+        return {
+            "loss_cls": self.weights.cls * losses.classification_loss(output.class_logits, labels, matches),
+            "loss_bbox": self.weights.bbox * losses.box_loss(output.boxes, batch.box_codes, matches),
+        }
+
+    def _map_terms(self, output: VADOutput, batch: BatchTargets, matches: BatchMatches) -> dict[str, Tensor]:
+        labels = batch.line_labels[matches.lines.flat_target]
+        target_m = losses.nearest_order(matches.orders, batch.line_points_m, matches.lines)
+        target = losses.normalise_points(target_m, self.pc_range)
+        points_m = losses.denormalise_points(output.map_points, self.pc_range)
+        classes = losses.classification_loss(output.map_class_logits, labels, matches.lines)
+        return {
+            "loss_map_cls": self.weights.map_cls * classes,
+            "loss_map_bbox": torch.zeros_like(classes),
+            "loss_map_iou": torch.zeros_like(classes),
+            "loss_map_pts": self.weights.map_pts * losses.map_points_loss(output.map_points, target, matches.lines),
+            "loss_map_dir": self.weights.map_dir * losses.map_direction_loss(points_m, target_m, matches.lines),
+        }
+
+    def _motion_terms(self, output: VADOutput, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
+        last = Matches(
+            matches.sample, matches.query[-1:], matches.target[-1:], matches.flat_target[-1:], matches.n_samples
+        )
+        offsets, choice = losses.trajectory_losses(
+            output.mode_offsets, output.mode_logits, batch.futures, batch.future_masks, last
+        )
+        return {
+            "loss_traj": _batch_mean(self.weights.traj * offsets)[0],
+            "loss_traj_cls": _batch_mean(self.weights.traj_cls * choice)[0],
+        }
+
+    def _planning_terms(self, output: VADOutput, batch: BatchTargets) -> dict[str, Tensor]:
+        plan, mask = planning_losses.select_plan(output.plans_m, batch.command), batch.ego_mask
+        lines_m = losses.denormalise_points(output.map_points[-1], self.pc_range)
+        line_scores = output.map_class_logits[-1].sigmoid()
+        collision = planning_losses.collision_loss(
+            plan,
+            output.boxes[-1][..., :2],
+            output.mode_offsets.unflatten(-1, (-1, 2)),
+            output.class_logits[-1].sigmoid(),
+            output.mode_logits.sigmoid(),
+            mask,
+        )
+        imitation = planning_losses.imitation_loss(output.plans_m, batch.ego_future, mask, batch.command)
+        boundary = planning_losses.boundary_loss(plan, lines_m, line_scores, mask)
+        direction = planning_losses.direction_loss(plan, lines_m, line_scores, mask)
+        return {
+            "loss_plan_reg": _batch_mean(self.weights.plan_reg * imitation),
+            "loss_plan_bound": _batch_mean(self.weights.plan_bound * boundary),
+            "loss_plan_col": _batch_mean(self.weights.plan_col * collision),
+            "loss_plan_dir": _batch_mean(self.weights.plan_dir * direction),
+        }
+
+
+def _points(frames: list[FrameTargets]) -> int:
+    return frames[0].map_points.shape[-2]
+
+
+def _in_float32(output: VADOutput) -> VADOutput:
+    values = {name: value.float() if isinstance(value, Tensor) else value for name, value in vars(output).items()}
+    return VADOutput(**values)
+
+
+def _pad(values: Tensor, counts: list[int]) -> Tensor:
+    """(all, ...) to (B, largest count, ...); padding is 0 (columns that matching never reads)."""
+    return torch.nn.utils.rnn.pad_sequence(list(values.split(counts)), batch_first=True)
+
+
+def _batch_mean(values: Tensor) -> Tensor:
+    """Mean over the last dimension, the samples; a sample's NaN counts as 0."""
+    return values.nan_to_num().mean(dim=-1)
+
+
+def _by_layer(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """(L,) terms under upstream's names: the last layer's plain, the others' with `d<layer>.`."""
+    named = {name: values[-1] for name, values in terms.items()}
+    for name, values in terms.items():
+        named.update({f"d{layer}.{name}": value for layer, value in enumerate(values[:-1])})
+    return named

@@ -1,0 +1,135 @@
+"""Bipartite matching of queries with targets (VAD: HungarianAssigner3D, MapHungarianAssigner3D).
+
+Costs of all layers and samples are computed in one batch on the device and cross to the host once; samples never
+mix: each (layer, sample) pair is an assignment problem of its own.
+
+Shape legend: L decoder layers, B samples, N agent queries, M map queries, G targets of a sample (padded to the
+largest), O point orders, P points, D = 2 P.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+FOCAL_ALPHA = 0.25  # VAD: FocalLoss, FocalLossCost
+FOCAL_GAMMA = 2.0
+MATCHED_BOX_CODES = 8  # velocities are not matched on (VAD: hungarian_assigner_3d)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matched pairs of all layers. K = sum over samples of min(queries, targets), the same in every layer.
+
+    Attributes:
+        sample: (K,) index of the sample in the batch.
+        query: (L, K) index of the query in its sample.
+        target: (L, K) index of the target in its sample.
+        flat_target: (L, K) index of the target in the targets of all samples, one after the other.
+        n_samples: B.
+    """
+
+    sample: Tensor
+    query: Tensor
+    target: Tensor
+    flat_target: Tensor
+    n_samples: int
+
+    @property
+    def positives(self) -> Tensor:
+        """(B,) matched pairs of each sample, at least 1: what sums are divided by (VAD: avg_factor)."""
+        return torch.bincount(self.sample, minlength=self.n_samples).clamp(min=1)
+
+
+def focal_cost(logits: Tensor, labels: Tensor, weight: float) -> Tensor:
+    """(L, B, N, G) classification cost of giving each query each target's class (VAD: FocalLossCost).
+
+    Args:
+        logits: (L, B, N, classes).
+        labels: (B, G) int64; padding may hold any valid class.
+    """
+    eps = 1e-12
+    probability = logits.sigmoid()
+    if_negative = -(1 - probability + eps).log() * (1 - FOCAL_ALPHA) * probability.pow(FOCAL_GAMMA)
+    if_positive = -(probability + eps).log() * FOCAL_ALPHA * (1 - probability).pow(FOCAL_GAMMA)
+    index = labels[None, :, None].expand(logits.shape[0], -1, logits.shape[2], -1)
+    return torch.gather(if_positive - if_negative, -1, index) * weight
+
+
+def agent_costs(
+    class_logits: Tensor, boxes: Tensor, labels: Tensor, box_codes: Tensor, class_weight: float, box_weight: float
+) -> Tensor:
+    """(L, B, N, G): focal cost and L1 distance of the first eight box codes.
+
+    Args:
+        class_logits: (L, B, N, 10); boxes: (L, B, N, 10).
+        labels: (B, G); box_codes: (B, G, 10), see `losses.encode_boxes`.
+    """
+    distance = torch.cdist(
+        boxes[..., :MATCHED_BOX_CODES].contiguous(),
+        box_codes[None, ..., :MATCHED_BOX_CODES].expand(boxes.shape[0], -1, -1, -1).contiguous(),
+        p=1.0,
+    )
+    return focal_cost(class_logits, labels, class_weight) + distance * box_weight
+
+
+def map_costs(
+    class_logits: Tensor, points: Tensor, labels: Tensor, orders: Tensor, class_weight: float, points_weight: float
+) -> tuple[Tensor, Tensor]:
+    """Cost (L, B, M, G) and, for each pair, the point order that is nearest (L, B, M, G) (VAD: OrderedPtsL1Cost).
+
+    Args:
+        class_logits: (L, B, M, 3); points: (L, B, M, P, 2) normalised.
+        labels: (B, G); orders: (B, G, O, P, 2) normalised; unused orders lie far away.
+    """
+    layers, samples, n_orders = points.shape[0], orders.shape[0], orders.shape[2]
+    flat_orders = orders.reshape(samples, -1, orders.shape[-2] * 2)
+    distance = torch.cdist(points.flatten(3), flat_orders[None].expand(layers, -1, -1, -1).contiguous(), p=1.0)
+    distance = distance.unflatten(-1, (orders.shape[1], n_orders)) * points_weight
+    best, order = distance.min(dim=-1)
+    return focal_cost(class_logits, labels, class_weight) + best, order
+
+
+def match(costs: list[Tensor], counts: list[list[int]], device: torch.device) -> list[Matches]:
+    """Solves several sets of assignment problems with one transfer from the device and one back.
+
+    Args:
+        costs: each (L, B, N, G).
+        counts: for each cost, the number of true targets of every sample.
+        device: where the indices are needed.
+
+    Raises:
+        FloatingPointError: a cost is not finite, so the model's outputs are not.
+    """
+    host = torch.cat([cost.detach().flatten() for cost in costs]).cpu().numpy()
+    if not np.isfinite(host).all():
+        raise FloatingPointError("the model's outputs are not finite, so nothing can be matched: training diverged")
+    solved, start = [], 0
+    for cost, count in zip(costs, counts):
+        solved.append(_assign(host[start : start + cost.numel()].reshape(cost.shape), count))
+        start += cost.numel()
+    packed = torch.from_numpy(np.concatenate([item.reshape(-1) for item in solved])).to(device)
+    matches, start = [], 0
+    for item, count in zip(solved, counts):
+        rows = packed[start : start + item.size].reshape(item.shape)
+        start += item.size
+        matches.append(Matches(rows[3, 0], rows[0], rows[1], rows[2], len(count)))
+    return matches
+
+
+def _assign(costs: NDArray[np.float32], counts: list[int]) -> NDArray[np.int64]:
+    """(4, L, K): query, target, flat target and sample of each pair."""
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    layers = []
+    for layer in costs:
+        pairs = []
+        for sample, (cost, count) in enumerate(zip(layer, counts)):
+            query, target = linear_sum_assignment(cost[:, :count])
+            pairs.append(np.stack([query, target, target + starts[sample], np.full_like(query, sample)]))
+        layers.append(np.concatenate(pairs, axis=1))
+    return np.stack(layers, axis=1).astype(np.int64)

@@ -1,0 +1,182 @@
+"""What leaves the GPU actor for one frame of one clip: a few small arrays instead of a 10 MB BEV.
+
+Shape legend as in `model.contract`: B clips in lockstep, N agent queries, M map instances, P points, C channels,
+R modes, T = 6 future steps; k = `ScoreConfig.reduce_to`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from sead_ray.config import ScoreConfig
+from sead_ray.errors import InputError
+from sead_ray.geometry import invert
+from sead_ray.model.contract import PlannerOutput
+from sead_ray.records import AGENT_CLASSES
+
+# "Other road participants" of Eq. 4: vehicles, cycles and pedestrians; not the things put on a road.
+PARTICIPANT_CLASSES = tuple(i for i, name in enumerate(AGENT_CLASSES) if name not in ("barrier", "traffic_cone"))
+
+# Distance at which an agent's weight in the agent uncertainty has fallen to 1/e. ActiveAD weights near agents more.
+NEARNESS_SCALE_M = 10.0
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """One frame of one clip, float32.
+
+    Attributes:
+        agents: (N, k) agent queries, channels average-pooled (F'_a).
+        map_instances: (M, k) map instances: mean of an instance's points, then channels average-pooled (F'_m).
+        nearest_distance_m: to the nearest road participant with confidence >= theta_confidence; inf where none.
+        max_confidence: highest class probability of a road participant.
+        planned_path_m: (6, 2) planned positions for the frame's command, in the frame's lidar frame.
+        embedding: (C,) mean of the BEV.
+        soft_collision: `soft_collision_term`. agent_uncertainty: `agent_uncertainty_term`.
+    """
+
+    agents: NDArray[np.float32]
+    map_instances: NDArray[np.float32]
+    nearest_distance_m: float
+    max_confidence: float
+    planned_path_m: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    soft_collision: float
+    agent_uncertainty: float
+
+    def is_finite(self) -> bool:
+        """False where the model gave NaN or infinity; only `nearest_distance_m` may be infinite."""
+        arrays = (self.agents, self.map_instances, self.planned_path_m, self.embedding)
+        scalars = (self.max_confidence, self.soft_collision, self.agent_uncertainty)
+        return (
+            all(bool(np.isfinite(array).all()) for array in arrays)
+            and bool(np.isfinite(scalars).all())
+            and not np.isnan(self.nearest_distance_m)
+        )
+
+
+@torch.no_grad()
+def extract_features(
+    output: PlannerOutput,
+    commands: Sequence[int],
+    config: ScoreConfig,
+    ego_from_lidar: ArrayLike | None = None,
+) -> list[FrameFeatures]:
+    """Reduces a base model's output on its device and brings the result over in one transfer.
+
+    Args:
+        output: of one frame of B clips.
+        commands: B driving commands, `records.Command`.
+        config: `reduce_to`, the thresholds, `distance_from`.
+        ego_from_lidar: (B, 4, 4), needed where `distance_from` is "ego".
+
+    Returns:
+        One `FrameFeatures` for each clip, in order.
+
+    Raises:
+        InputError: `reduce_to` exceeds the model's channels, or the lidar's mounting is needed and missing.
+    """
+    n_clips, _, n_channels = output.agent_features.shape
+    if len(commands) != n_clips:
+        raise ValueError(f"{len(commands)} commands for {n_clips} clips")
+    if config.reduce_to > n_channels:
+        raise InputError(f"score.reduce_to is {config.reduce_to}, but the model has only {n_channels} channels.")
+    plans_BT2 = _planned_path(output.plans_m, commands)
+    centers_BN2 = output.agent_centers_m.float()
+    confidence_BN = participant_confidence(output.agent_scores)
+    confident_BN = confidence_BN >= config.theta_confidence
+    origin_B2 = _origin(config, ego_from_lidar, n_clips).to(centers_BN2)
+    distance_BN = torch.linalg.vector_norm(centers_BN2 - origin_B2[:, None], dim=-1)
+    futures_BNT2 = _most_probable_futures(output)
+    parts = {
+        "agents": reduce_channels(output.agent_features, config.reduce_to),
+        "map_instances": reduce_channels(output.map_features.float().mean(dim=2), config.reduce_to),
+        "nearest_distance_m": _minimum_where(confident_BN, distance_BN),
+        "max_confidence": confidence_BN.amax(dim=1),
+        "planned_path_m": plans_BT2,
+        "embedding": output.bev.mean(dim=1, dtype=torch.float32),
+        "soft_collision": soft_collision_term(plans_BT2, futures_BNT2, confident_BN),
+        "agent_uncertainty": agent_uncertainty_term(output.mode_probabilities, distance_BN, confident_BN),
+    }
+    return _transfer(parts)
+
+
+def reduce_channels(features: Tensor, k: int) -> Tensor:
+    """(B, N, C) queries to (B, N, k): adaptive average pooling over channels ("averaging the elements", sec. 4.1).
+
+    Where k divides C, value j is the mean of channels [j C/k, (j + 1) C/k).
+    """
+    return torch.nn.functional.adaptive_avg_pool1d(features.float(), k)
+
+
+def participant_confidence(agent_scores: Tensor) -> Tensor:
+    """(B, N): a query's highest probability among the participant classes. Scores are per class, not a softmax, so
+    a query whose best class is a cone may still pass as a pedestrian."""
+    return agent_scores.float()[..., list(PARTICIPANT_CLASSES)].amax(dim=-1)
+
+
+def soft_collision_term(plan_BT2: Tensor, futures_BNT2: Tensor, confident_BN: Tensor) -> Tensor:
+    """(B,) ActiveAD's soft collision, as read here: exp(-d), d the smallest distance in metres at equal times between
+    the planned ego positions and the predicted ones (most probable mode) of confident participants; 0 where none."""
+    gaps_BN = torch.linalg.vector_norm(futures_BNT2 - plan_BT2[:, None], dim=-1).amin(dim=-1)
+    return torch.exp(-_minimum_where(confident_BN, gaps_BN))
+
+
+def agent_uncertainty_term(mode_probabilities: Tensor, distance_BN: Tensor, confident_BN: Tensor) -> Tensor:
+    """(B,) ActiveAD's agent uncertainty, as read here: sum over confident participants of exp(-distance / 10 m) times
+    the entropy (nats) of their mode probabilities. A sum, so that one far agent weighs little; 0 where none."""
+    entropy_BN = torch.special.entr(mode_probabilities.float()).sum(dim=-1)
+    weighted_BN = torch.exp(-distance_BN / NEARNESS_SCALE_M) * entropy_BN
+    return torch.where(confident_BN, weighted_BN, torch.zeros_like(weighted_BN)).sum(dim=1)
+
+
+def _planned_path(plans_m: Tensor, commands: Sequence[int]) -> Tensor:
+    """(B, T, 2) positions: the command only selects among VAD's three plans of per-step offsets."""
+    rows = torch.arange(len(commands), device=plans_m.device)
+    return plans_m.float()[rows, torch.as_tensor([int(c) for c in commands], device=plans_m.device)].cumsum(dim=1)
+
+
+def _most_probable_futures(output: PlannerOutput) -> Tensor:
+    """(B, N, T, 2) predicted positions in the lidar frame."""
+    mode_BN = output.mode_probabilities.argmax(dim=-1)
+    offsets_BNRT2 = output.mode_trajectories_m.float()
+    index = mode_BN[..., None, None, None].expand(-1, -1, 1, *offsets_BNRT2.shape[-2:])
+    offsets_BNT2 = offsets_BNRT2.gather(2, index).squeeze(2)
+    return output.agent_centers_m.float()[:, :, None] + offsets_BNT2.cumsum(dim=2)
+
+
+def _origin(config: ScoreConfig, ego_from_lidar: ArrayLike | None, n_clips: int) -> Tensor:
+    """(B, 2) the point in the lidar frame from which distances count."""
+    if config.distance_from == "lidar":
+        return torch.zeros(n_clips, 2)
+    if ego_from_lidar is None:
+        raise InputError('score.distance_from is "ego", but the clip does not say where its lidar is mounted.')
+    lidar_from_ego = invert(np.broadcast_to(np.asarray(ego_from_lidar, np.float64), (n_clips, 4, 4)))
+    return torch.from_numpy(lidar_from_ego[:, :2, 3].astype(np.float32))
+
+
+def _minimum_where(mask_BN: Tensor, values_BN: Tensor) -> Tensor:
+    """(B,) smallest of the masked values, inf where there is none; a masked NaN stays NaN."""
+    return torch.where(mask_BN, values_BN, torch.full_like(values_BN, torch.inf)).amin(dim=1)
+
+
+def _transfer(parts: dict[str, Tensor]) -> list[FrameFeatures]:
+    shapes = {name: tuple(part.shape[1:]) for name, part in parts.items()}
+    flat = torch.cat([part.reshape(part.shape[0], -1) for part in parts.values()], dim=1).cpu().numpy()
+    frames = []
+    for row in flat:
+        values: dict[str, NDArray[np.float32] | float] = {}
+        start = 0
+        for name, shape in shapes.items():
+            size = int(np.prod(shape, dtype=np.int64))
+            piece = row[start : start + size]
+            values[name] = piece.reshape(shape).copy() if shape else float(piece[0])
+            start += size
+        frames.append(FrameFeatures(**values))  # type: ignore[arg-type]
+    return frames

@@ -99,6 +99,11 @@ class Clip:
     dynamics_source: str  # can | pose
     frames: tuple[Frame, ...]
 
+    @property
+    def global_from_lidar(self) -> NDArray[np.float64]:
+        """(T, 4, 4) of the key frames."""
+        return np.stack([frame.global_from_lidar for frame in self.frames])
+
     def to_row(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in CLIP_SCHEMA.names if name not in ("schema_version", "frames")}
         return {"schema_version": SCHEMA_VERSION, **row, "frames": [_frame_row(frame) for frame in self.frames]}

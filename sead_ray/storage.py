@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -122,9 +124,17 @@ class Store:
         self.write_bytes(key, sink.getvalue().to_pybytes())
 
     def iter_rows(
-        self, key: str, schema: pa.Schema, columns: list[str] | None = None, batch_size: int = 256
+        self,
+        key: str,
+        schema: pa.Schema,
+        columns: list[str] | None = None,
+        where: pc.Expression | None = None,
+        batch_size: int = 256,
     ) -> Iterator[dict[str, Any]]:
-        """Rows of a Parquet file as dicts, read in batches; checks schema and version first."""
+        """Rows of a Parquet file as dicts, read in batches; checks schema and version first.
+
+        `where` is pushed down: row groups that cannot match are not read.
+        """
         fs, path = self._open(key)
         if not self.exists(key):
             raise InputError(f"{self.path(key)} does not exist.")
@@ -137,7 +147,10 @@ class Store:
         if "schema_version" in names:
             versions = set(file.read(columns=["schema_version"]).column(0).to_pylist())
         check_schema(file.schema_arrow, schema, versions, self.path(key))
-        for batch in file.iter_batches(batch_size=batch_size, columns=columns):
+        rows = pads.dataset(path, filesystem=fs, format="parquet").scanner(
+            columns=columns, filter=where, batch_size=batch_size, batch_readahead=1, fragment_readahead=0
+        )
+        for batch in rows.to_batches():
             yield from batch.to_pylist()
 
     def publish(self, key: str, facts: dict[str, Any]) -> None:

@@ -1,0 +1,30 @@
+"""Connecting to Ray, and what the cluster offers."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import ray
+
+
+def connect() -> None:
+    """Joins the cluster that `RAY_ADDRESS` (or `ray job submit`) names, or starts a local one; once a process."""
+    if ray.is_initialized():
+        return
+    quiet = {"log_to_driver": True, "logging_level": logging.WARNING}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+    else:
+        ray.init(include_dashboard=False, **quiet)
+
+
+def gpus_each(requested: float | None) -> float:
+    """GPUs for one actor or worker: what the user asked for, else one where the cluster has any."""
+    if requested is not None:
+        return requested
+    return 1.0 if ray.cluster_resources().get("GPU", 0) > 0 else 0.0
+
+
+def device_for(gpus: float) -> str:
+    return "cuda" if gpus > 0 else "cpu"

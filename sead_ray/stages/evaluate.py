@@ -1,0 +1,105 @@
+"""Evaluation: planning L2 and collision rate of a round's model over the val split, distributed by clip."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sead_ray.config import RunConfig
+from sead_ray.errors import InputError
+from sead_ray.evaluation.baselines import constant_velocity_plans, standing_still_plans
+from sead_ray.evaluation.planning import FramePlanning, frame_planning
+from sead_ray.evaluation.slices import evaluation_report
+from sead_ray.nuscenes.targets import build_targets
+from sead_ray.records import CLIP_SCHEMA, Clip
+from sead_ray.stages import layout
+from sead_ray.stages.clip_pipeline import Failure, PipelineSize, run_pipeline
+from sead_ray.stages.clip_runner import LoadedClip, run_clips
+from sead_ray.stages.cluster import connect, gpus_each
+from sead_ray.stages.label_store import read_labels
+from sead_ray.stages.progress import Progress
+from sead_ray.storage import Store
+
+PLANNERS = ("planner", "standing_still", "constant_velocity")
+
+
+def evaluate_model(run: Store, config: RunConfig, round_number: int) -> None:
+    """Publishes round `round_number`'s evaluation; returns at once where it is published.
+
+    Raises:
+        InputError: a val clip cannot be read; evaluation on a part of val would not be comparable.
+    """
+    folder = layout.evaluation(round_number)
+    if run.is_published(folder):
+        return
+    started = time.monotonic()
+    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns=["clip_token", "split"])
+    tokens = [row["clip_token"] for row in rows if row["split"] == "val"]
+    connect()
+    records: dict[str, list[FramePlanning]] = {name: [] for name in PLANNERS}
+    with Progress(f"evaluate round {round_number}", len(tokens), "clip") as progress:
+        for row in run_pipeline(
+            run,
+            config.data.root,
+            config.image,
+            layout.model(round_number),
+            tokens,
+            work=_plans,
+            finish=partial(_judge, run_root=run.root, config=config),
+            size=_pipeline_size(config),
+        ):
+            for name in PLANNERS:
+                records[name] += [FramePlanning(**item) for item in row[name]]
+            progress.advance()
+    for name in PLANNERS:  # sums must not depend on which clip came first
+        records[name].sort(key=lambda record: (record.clip_token, record.frame_index))
+    report = evaluation_report(records["planner"], records["standing_still"], records["constant_velocity"])
+    run.write_json(f"{folder}/evaluation.json", report)
+    run.publish(folder, {"n_clips": len(tokens), "seconds": round(time.monotonic() - started, 2)})
+
+
+def _plans(
+    model: Any, _version: str, clips: Sequence[LoadedClip], device: str
+) -> list[tuple[Clip, NDArray[np.float32]]]:
+    """(T, 6, 2) planned per-step offsets for each frame's recorded command."""
+    plans: list[list[NDArray[np.float32]]] = [[] for _ in clips]
+    for t, active, output in run_clips(model, clips, device):
+        commands = torch.tensor([int(clips[index].clip.frames[t].command) for index in active])
+        chosen = output.plans_m.float().cpu()[torch.arange(len(active)), commands].numpy()
+        for index, plan in zip(active, chosen):
+            plans[index].append(plan)
+    return [(loaded.clip, np.stack(items)) for loaded, items in zip(clips, plans)]
+
+
+def _judge(token: str, result: Any, run_root: str, config: RunConfig) -> dict[str, Any]:
+    """The planner and the two fixed lines of comparison on one clip (CPU)."""
+    if isinstance(result, Failure):
+        raise InputError(f"Val clip {token} cannot be evaluated: {result.reason}")
+    clip, planned = result
+    labels = read_labels(Store(run_root), config, {frame.token for frame in clip.frames}, {token})
+    targets = [build_targets(clip, t, labels, bought=None, lidar_only=True) for t in range(len(clip.frames))]
+    plans = dict(zip(PLANNERS, (planned, standing_still_plans(clip), constant_velocity_plans(clip))))
+    return {
+        name: [vars(frame_planning(clip, t, plan[t], targets[t])) for t in range(len(clip.frames))]
+        for name, plan in plans.items()
+    }
+
+
+def _pipeline_size(config: RunConfig) -> PipelineSize:
+    score, evaluate = config.score, config.evaluate
+    return PipelineSize(
+        clips_per_batch=evaluate.clips_per_batch,
+        min_actors=1,
+        max_actors=evaluate.max_actors,
+        gpus_per_actor=gpus_each(score.gpus_per_actor),
+        cpus_per_actor=score.cpus_per_actor,
+        cpus_per_decoder=score.cpus_per_decoder,
+        max_decoders=score.max_decoders,
+        no_progress_timeout_s=score.no_progress_timeout_s,
+    )

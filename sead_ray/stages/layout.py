@@ -1,0 +1,54 @@
+"""Where each stage's output lies in the run folder."""
+
+from __future__ import annotations
+
+CONFIG = "config.json"
+CLIPS = "clips"
+CLIPS_FILE = "clips/clips.parquet"
+LABELS = "labels"
+LABELS_FILE = "labels/labels.parquet"
+LABELS_IN = "labels_in"
+LOCK = "driver.lock"
+REPORT = "report/index.html"
+
+
+def round_folder(number: int) -> str:
+    return f"rounds/{number:02d}"
+
+
+def scores(number: int) -> str:
+    return f"{round_folder(number)}/scores"
+
+
+def scores_file(number: int) -> str:
+    return f"{scores(number)}/scores.parquet"
+
+
+def score_parts(number: int) -> str:
+    """The ledger of a scoring stage under way: one file for each batch of clips that is done."""
+    return f"{round_folder(number)}/score_parts"
+
+
+def selection(number: int) -> str:
+    return f"{round_folder(number)}/selection"
+
+
+def selection_file(number: int) -> str:
+    return f"{selection(number)}/selection.parquet"
+
+
+def label_request(number: int) -> str:
+    return f"{selection(number)}/label_request.json"
+
+
+def model(number: int) -> str:
+    return f"{round_folder(number)}/model"
+
+
+def train_storage(number: int) -> str:
+    """Ray Train's own folder: checkpoints of the training under way."""
+    return f"{round_folder(number)}/train"
+
+
+def evaluation(number: int) -> str:
+    return f"{round_folder(number)}/evaluation"

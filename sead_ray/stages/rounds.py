@@ -1,0 +1,139 @@
+"""Algorithm 1, round after round, to the budget. A stage whose output is published is skipped on a restart."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sead_ray.config import RunConfig
+from sead_ray.errors import InputError
+from sead_ray.records import Selection
+from sead_ray.report.page import write_report
+from sead_ray.stages import layout
+from sead_ray.stages.evaluate import evaluate_model
+from sead_ray.stages.label_store import requested_frames, require_delivery, write_request
+from sead_ray.stages.lock import driver_lock
+from sead_ray.stages.prepare import ensure_world, prepare
+from sead_ray.stages.progress import say
+from sead_ray.stages.score import score_pool
+from sead_ray.stages.select import (
+    PoolTable,
+    bought_before,
+    needs_scores,
+    publish_selection,
+    read_pool,
+    read_selection,
+    select_round,
+)
+from sead_ray.stages.train import train_model
+from sead_ray.storage import Store
+
+# Settings that say where and with what a run is computed, not what comes out of it: they may change on a restart.
+_FREE_KEYS = {
+    "run_dir": None,
+    "notice": None,
+    "labels": {"delivery"},
+    "train": {"num_workers", "gpus_per_worker", "cpus_per_worker", "loader_threads", "max_failures"},
+    "score": {
+        "clips_per_batch",
+        "min_actors",
+        "max_actors",
+        "gpus_per_actor",
+        "cpus_per_actor",
+        "cpus_per_decoder",
+        "max_decoders",
+        "no_progress_timeout_s",
+    },
+    "evaluate": None,
+}
+
+
+def run_rounds(config: RunConfig) -> Store:
+    """Runs all rounds of `select.rounds`; returns the run folder.
+
+    Raises:
+        InputError: bad data or settings. RunBusyError: another driver. LabelsPending: `labels.mode: wait`.
+    """
+    run = Store(config.run_dir)
+    with driver_lock(run):
+        claim_config(run, config)
+        ensure_world(config)
+        prepare(run, config)
+        pool = read_pool(run, config)
+        for number in range(len(config.select.rounds)):
+            run_round(run, config, number, pool)
+            write_report(run, config.data.root, config)
+    return run
+
+
+def run_round(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
+    """score → select → (labels) → train → evaluate."""
+    share = config.select.rounds[number]
+    say(f"round {number}: up to {share:.0%} of {len(pool.clips)} clips")
+    if not run.is_published(layout.selection(number)):
+        if needs_scores(config, number):
+            taken = {item.clip_token for item in bought_before(run, number)}
+            score_pool(run, config, number, layout.model(number - 1), exclude=taken)
+        buy(run, config, number, pool)
+    train_round(run, config, number)
+    evaluate_model(run, config, number)
+
+
+def buy(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
+    """Selects, writes the label request, publishes both; returns at once where they are published."""
+    if run.is_published(layout.selection(number)):
+        return
+    started = time.monotonic()
+    rows = select_round(run, config, number, pool)
+    write_request(run, config, number, requested_frames(rows, pool.frame_tokens))
+    publish_selection(run, config, number, rows, started)
+
+
+def train_round(run: Store, config: RunConfig, number: int) -> None:
+    """Trains on everything bought up to this round, once its labels are there."""
+    require_delivery(run, config, number)
+    selections = [*bought_before(run, number), *read_selection(run, number)]
+    train_model(run, config, number, bought_frames(selections))
+
+
+def bought_frames(selections: list[Selection]) -> dict[str, list[int]]:
+    """Frame indices by clip token; clips without a bought frame are left out."""
+    return {
+        item.clip_token: list(range(item.frame_start, item.frame_stop)) for item in selections if item.n_frames_bought
+    }
+
+
+def claim_config(run: Store, config: RunConfig) -> None:
+    """Writes the run's configuration, or refuses one that would mix with what the folder holds already.
+
+    Raises:
+        InputError: the folder was begun with another value of a setting that changes results; names the key.
+    """
+    mine = config.model_dump(mode="json")
+    if run.exists(layout.CONFIG):
+        theirs = run.read_json(layout.CONFIG)
+        key = _first_difference(_fixed(theirs), _fixed(mine))
+        if key:
+            raise InputError(
+                f"The run folder {run.root} was begun with another {key}: "
+                "use that value again, or another run_dir."
+            )
+    run.write_json(layout.CONFIG, mine)
+
+
+def _fixed(config: dict[str, Any]) -> dict[str, Any]:
+    fixed = {key: value for key, value in config.items() if _FREE_KEYS.get(key, ()) is not None}
+    for key, free in _FREE_KEYS.items():
+        if free and isinstance(fixed.get(key), dict):
+            fixed[key] = {name: value for name, value in fixed[key].items() if name not in free}
+    return fixed
+
+
+def _first_difference(theirs: Any, mine: Any, path: str = "") -> str:
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        for key in sorted({*theirs, *mine}):
+            found = _first_difference(theirs.get(key), mine.get(key), f"{path}.{key}" if path else key)
+            if found:
+                return found
+        return ""
+    return "" if theirs == mine else path

@@ -1,0 +1,146 @@
+"""Training: Ray Train retrains VAD from scratch on everything bought so far.
+
+The driver side. What runs in the workers is `train_loop.py`. A worker that dies is replaced and training goes on from
+the last epoch's checkpoint; so does a driver that is started again, since Ray Train finds the run by name and storage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray.train import CheckpointConfig, FailureConfig, RunConfig as RayRunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from sead_ray.config import RunConfig, TrainConfig
+from sead_ray.errors import InputError
+from sead_ray.model.weights import load_model, save_model
+from sead_ray.stages import layout
+from sead_ray.stages.cluster import connect, gpus_each
+from sead_ray.stages.progress import say
+from sead_ray.stages.train_loop import train_worker
+from sead_ray.storage import Store
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a training runs."""
+
+    samples: int
+    global_batch: int
+    steps_per_epoch: int
+    epochs: int
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+
+def schedule(n_samples: int, config: TrainConfig) -> Schedule:
+    """Epochs from the configuration, raised to `min_steps` and cut to `max_steps`; the last batch may be smaller.
+
+    Raises:
+        InputError: nothing to train on.
+    """
+    if n_samples < 1:
+        raise InputError("There is no labelled frame to train on.")
+    steps = math.ceil(n_samples / config.global_batch)
+    epochs = max(config.epochs, math.ceil(config.min_steps / steps))
+    if config.max_steps is not None:
+        epochs = max(1, min(epochs, config.max_steps // steps))
+    return Schedule(n_samples, config.global_batch, steps, epochs)
+
+
+def train_model(run: Store, config: RunConfig, round_number: int, bought: Mapping[str, list[int]]) -> None:
+    """Trains on the frames `bought` (frame indices by clip token) and publishes round `round_number`'s model.
+
+    Returns at once where the model is published.
+
+    Raises:
+        InputError: nothing to train on, a frame without labels, an image that cannot be read.
+    """
+    folder = layout.model(round_number)
+    if run.is_published(folder):
+        return
+    started = time.monotonic()
+    plan = schedule(sum(len(frames) for frames in bought.values()), config.train)
+    connect()
+    say(f"train round {round_number}: {plan.samples} frames, {plan.epochs} epochs, {plan.total_steps} steps")
+    result = _fit(run, config, round_number, bought, plan)
+    _publish(run, config, round_number, result, plan, time.monotonic() - started)
+
+
+def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[int]], plan: Schedule) -> Any:
+    gpus = gpus_each(config.train.gpus_per_worker)
+    storage = run.path(layout.train_storage(number))
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={
+            "run_root": run.root,
+            "config": config.model_dump(),
+            "round": number,
+            "bought": {token: list(frames) for token, frames in bought.items()},
+            "schedule": asdict(plan),
+            "use_gpu": gpus > 0,
+        },
+        torch_config=TorchConfig(backend="nccl" if gpus > 0 else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=config.train.num_workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": config.train.cpus_per_worker, **({"GPU": gpus} if gpus > 0 else {})},
+        ),
+        run_config=RayRunConfig(
+            name="run",
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=config.train.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        _raise_input_error(error)
+        raise
+    if result.checkpoint is None:
+        raise RuntimeError(f"training round {number} ended without a checkpoint")
+    return result
+
+
+def _raise_input_error(error: ray.train.TrainingFailedError) -> None:
+    """A worker's InputError ends the training; the user wants its sentence, not the traceback."""
+    for inner in getattr(error, "worker_failures", {}).values():
+        cause = inner
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise InputError(str(cause)) from None
+            cause = getattr(cause, "cause", None) or cause.__cause__
+
+
+def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Schedule, seconds: float) -> None:
+    with result.checkpoint.as_directory() as path:
+        source = Store(path)
+        model, _ = load_model(source, "")
+        metrics = (Path(path) / "metrics.jsonl").read_bytes()
+    folder = layout.model(number)
+    info = {"round": number, "seed": config.seed, "image": config.image.model_dump(), "score": config.score.model_dump()}
+    saved = save_model(run, folder, model, info)
+    run.write_bytes(f"{folder}/metrics.jsonl", metrics)
+    last = json.loads(metrics.splitlines()[-1])
+    run.publish(
+        folder,
+        {
+            "model_version": saved["model_version"],
+            "samples": plan.samples,
+            "epochs": plan.epochs,
+            "steps": plan.total_steps,
+            "loss": last["loss"],
+            "seconds": round(seconds, 2),
+        },
+    )
+    run.remove(layout.train_storage(number))

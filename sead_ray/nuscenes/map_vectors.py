@@ -76,8 +76,8 @@ def map_vectors(location_map: LocationMap, global_from_lidar: NDArray[np.float64
     )
 
     def clipped(tree: shapely.STRtree) -> list[BaseGeometry]:
-        near = [tree.geometries[index] for index in sorted(tree.query(patch, predicate="intersects"))]
-        return [_to_local(shapely.intersection(geometry, patch), x_m, y_m, yaw_rad) for geometry in near]
+        near: list[BaseGeometry] = list(tree.geometries[np.sort(tree.query(patch, predicate="intersects"))])
+        return [_to_local(geometry.intersection(patch), x_m, y_m, yaw_rad) for geometry in near]
 
     dividers = [line for geometry in clipped(location_map.dividers) for line in _lines(geometry)]
     crossings = _rings_in_patch(clipped(location_map.crossings), RING_MARGIN_M)

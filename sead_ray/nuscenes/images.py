@@ -1,0 +1,149 @@
+"""Camera images on their way to the network: JPEG bytes, resized uint8, normalised float."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sead_ray.config import ImageConfig
+from sead_ray.errors import InputError
+from sead_ray.geometry import image_from_lidar
+from sead_ray.records import Camera, Frame
+from sead_ray.storage import Store
+
+try:
+    import simplejpeg
+except ImportError:  # PIL decodes the same pixels, more slowly
+    simplejpeg = None
+
+SIZE_DIVISOR = 32  # VAD: PadMultiViewImage
+MEAN_RGB = (123.675, 116.28, 103.53)  # VAD: img_norm_cfg
+STD_RGB = (58.395, 57.12, 57.375)
+
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImageGeometry:
+    """Sizes in pixels of one camera image, as recorded and as the network sees it.
+
+    Attributes:
+        source_width, source_height: as recorded.
+        scale: resize factor, the same for both axes.
+        width, height: after the resize; rows `height` to `padded_height` are padding.
+        padded_height: `height` rounded up to a multiple of 32.
+    """
+
+    source_width: int
+    source_height: int
+    scale: float
+    width: int
+    height: int
+    padded_height: int
+
+
+def image_geometry(frame: Frame, config: ImageConfig) -> ImageGeometry:
+    """Geometry shared by the six images of a frame; `InputError` where they differ in size."""
+    sizes = {(camera.width, camera.height) for camera in frame.cameras}
+    if len(sizes) != 1:
+        raise InputError(f"The cameras of frame {frame.token} differ in image size: {sorted(sizes)}.")
+    if config.width % SIZE_DIVISOR:
+        raise InputError(f"image.width is {config.width}, but must be a multiple of {SIZE_DIVISOR}.")
+    source_width, source_height = sizes.pop()
+    scale = config.width / source_width
+    height = max(1, round(source_height * scale))
+    padded = -(-height // SIZE_DIVISOR) * SIZE_DIVISOR
+    return ImageGeometry(source_width, source_height, scale, config.width, height, padded)
+
+
+def frame_lidar2img(frame: Frame, geometry: ImageGeometry) -> NDArray[np.float32]:
+    """(6, 4, 4) lidar points to pixels of the resized images; the large global coordinates cancel in float64."""
+    return np.stack([_lidar2img(frame, camera, geometry.scale) for camera in frame.cameras]).astype(np.float32)
+
+
+def _lidar2img(frame: Frame, camera: Camera, scale: float) -> NDArray[np.float64]:
+    return image_from_lidar(
+        camera.intrinsics,
+        camera.ego_from_camera.matrix,
+        camera.global_from_ego.matrix,
+        frame.global_from_ego.matrix,
+        frame.ego_from_lidar.matrix,
+        scale,
+    )
+
+
+def decode_frame(store: Store, frame: Frame, config: ImageConfig) -> tuple[Images, int]:
+    """The six images of a frame from the data root: ((6, padded_height, width, 3) uint8 RGB, valid height).
+
+    Raises:
+        InputError: names the key of an image that is missing, empty, truncated, no JPEG, or of another size.
+    """
+    keys = [camera.key for camera in frame.cameras]
+    return decode_images([store.read_bytes(key) for key in keys], keys, image_geometry(frame, config), config)
+
+
+def decode_images(
+    encoded: Sequence[bytes], keys: Sequence[str], geometry: ImageGeometry, config: ImageConfig
+) -> tuple[Images, int]:
+    """The same from bytes at hand; `keys` name them in errors."""
+    out = np.zeros((len(encoded), geometry.padded_height, geometry.width, 3), np.uint8)
+    for image, data, key in zip(out, encoded, keys, strict=True):
+        image[: geometry.height] = _decode(data, key, geometry, reduced=config.decode == "dct")
+    return out, geometry.height
+
+
+def normalise(images: Tensor, valid_height: int) -> Tensor:
+    """(..., H, W, 3) uint8 RGB to (..., 3, H, W) float32 by VAD's mean and deviation, on the images' device.
+
+    Padding is 0 after the normalisation. VAD normalises before it resizes; on uint8 the resize rounds to whole
+    levels, at most half of one in 255.
+    """
+    mean = torch.tensor(MEAN_RGB, dtype=torch.float32, device=images.device)
+    std = torch.tensor(STD_RGB, dtype=torch.float32, device=images.device)
+    normalised = ((images.float() - mean) / std).movedim(-1, -3).contiguous()
+    normalised[..., valid_height:, :] = 0
+    return normalised
+
+
+def _decode(data: bytes, key: str, geometry: ImageGeometry, reduced: bool) -> Images:
+    """(height, width, 3) resized RGB. `reduced`: libjpeg scales while decoding, down to no less than the target."""
+    if not data:
+        raise InputError(f"Image {key} is empty.")
+    try:
+        size, image = (_simplejpeg if simplejpeg is not None else _pillow)(data, geometry, reduced)
+    except (ValueError, OSError, SyntaxError) as error:  # PIL reports broken files by either
+        raise InputError(f"Image {key} is not a whole JPEG ({error}).") from None
+    if size != (geometry.source_height, geometry.source_width):
+        raise InputError(
+            f"Image {key} is {size[1]} x {size[0]} pixels, but its table says "
+            f"{geometry.source_width} x {geometry.source_height}."
+        )
+    if image.shape[:2] == (geometry.height, geometry.width):
+        return image
+    resized = cv2.resize(image, (geometry.width, geometry.height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8)
+
+
+def _simplejpeg(data: bytes, geometry: ImageGeometry, reduced: bool) -> tuple[tuple[int, int], Images]:
+    assert simplejpeg is not None
+    height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    min_height, min_width = (geometry.height, geometry.width) if reduced else (0, 0)
+    image = simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=min_height, min_width=min_width)
+    return (int(height), int(width)), image
+
+
+def _pillow(data: bytes, geometry: ImageGeometry, reduced: bool) -> tuple[tuple[int, int], Images]:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        width, height = image.size
+        if reduced:
+            image.draft("RGB", (geometry.width, geometry.height))
+        return (height, width), np.array(image.convert("RGB"))

@@ -68,7 +68,7 @@ def _context(run: Store, data: Store, config: RunConfig) -> dict[str, Any]:
         "planned_rounds": len(config.select.rounds),
         "is_finished": sum(1 for found in evaluations.values() if found) == len(config.select.rounds),
         "horizons": HORIZONS,
-        "stages": dict(zip(STAGES, ("scoring", "selection", "training", "evaluation"))),
+        "stages": dict(zip(STAGES, ("score", "select", "train", "evaluate"))),
         "comparisons": _comparisons(latest),
         "curves": [
             ("Average L2", metric_curve(rows, latest, "l2_m", "average L2 (m)")),

@@ -11,10 +11,11 @@ import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from sead_ray.report.rounds import RoundRow, is_number
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "sead_ray",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -77,6 +78,9 @@ def loss_curve(index: int, steps: list[dict[str, Any]]) -> Markup | None:
             color, dashes = GROUP_LINES[name]
             axes.plot(*_thin(at, values), color=color, linestyle=dashes, linewidth=1.6, label=name)
         axes.set(xlabel="step", ylabel="loss", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         _legend_above(axes, 3)
         label = f"Loss of round {index}: total from {total[0]:.3g} to {total[-1]:.3g} over {len(steps)} logged steps"
         return _to_svg(figure, f"loss-{index}", label)
@@ -100,7 +104,7 @@ def score_histogram(index: int, scores: dict[str, float], selected: set[str], sh
         if show_cut and len(taken):
             axes.axvline(taken.min(), color=ORANGE, linestyle="--", linewidth=2, label=f"cut {taken.min():.3g}")
             label += f", lowest selected score {taken.min():.3g}"
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="score", ylabel="clips")
         _legend_above(axes, 3)
         return _to_svg(figure, f"scores-{index}", label)
@@ -124,8 +128,8 @@ def _thin(at: np.ndarray, values: np.ndarray) -> tuple[list[float], list[float]]
 
 
 def _axes() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    return figure, figure.add_subplot()
+    figure = Figure(figsize=(5.2, 3.4))  # fixed margins: a layout engine would draw every plot twice more
+    return figure, figure.add_axes((0.13, 0.15, 0.85, 0.69))
 
 
 def _legend_above(axes: Axes, columns: int) -> None:

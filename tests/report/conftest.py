@@ -154,9 +154,19 @@ def _write_evaluation(run: Store, index: int) -> None:
     run.publish(f"{folder}/evaluation", {"seconds": 2.5})
 
 
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
+    """A finished run of three rounds, for tests that only read it."""
+    return _maker(tmp_path_factory.mktemp("finished"))(3)
+
+
 @pytest.fixture
 def make_run(tmp_path: Path):
     """make_run(n_rounds, last_stage="evaluation", ...) -> (run store, data root)."""
+    return _maker(tmp_path)
+
+
+def _maker(tmp_path: Path):
 
     def make(
         n_rounds: int = 3,

@@ -132,7 +132,7 @@ def agent_occupancy(boxes: NDArray[np.float32], attributes: NDArray[np.float32])
     category = attributes[:, _CATEGORY].astype(int)
     for agent in np.flatnonzero(np.isin(category, [*HUMAN_CATEGORIES, *VEHICLE_CATEGORIES])):
         for step in np.flatnonzero(mask[agent]):
-            cv2.fillPoly(grid[step], [corners[agent, step]], 1)
+            cv2.fillPoly(grid[step], [corners[agent, step]], [1.0])
     return grid
 
 

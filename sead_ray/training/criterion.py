@@ -5,7 +5,7 @@ It knows only a `VADOutput` and targets: the model never sees a label, the crite
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -176,9 +176,7 @@ class VADCriterion:
         }
 
     def _motion_terms(self, output: VADOutput, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
-        last = Matches(
-            matches.sample, matches.query[-1:], matches.target[-1:], matches.flat_target[-1:], matches.n_samples
-        )
+        last = replace(matches, query=matches.query[-1:], flat_target=matches.flat_target[-1:])
         offsets, choice = losses.trajectory_losses(
             output.mode_offsets, output.mode_logits, batch.futures, batch.future_masks, last
         )

@@ -137,6 +137,10 @@ def _pair_index(matches: Matches) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _mean_over_positives(values: Tensor, matches: Matches) -> Tensor:
-    """(L, K) values of pairs to (L, B): the sum of each sample over its number of pairs."""
-    sums = values.new_zeros(values.shape[0], matches.n_samples)
-    return sums.index_add(1, matches.sample, values) / matches.positives
+    """(L, K) values of pairs to (L, B): the sum of each sample over its number of pairs.
+
+    By a mask and not `index_add`, whose order of summation changes from run to run on a GPU.
+    """
+    samples = torch.arange(len(matches.positives), device=values.device)
+    own = matches.sample[:, None] == samples
+    return torch.where(own, values[..., None], 0.0).sum(dim=1) / matches.positives

@@ -31,19 +31,14 @@ class Matches:
         query: (L, K) index of the query in its sample.
         target: (L, K) index of the target in its sample.
         flat_target: (L, K) index of the target in the targets of all samples, one after the other.
-        n_samples: B.
+        positives: (B,) matched pairs of each sample, at least 1: what its sums are divided by (VAD: avg_factor).
     """
 
     sample: Tensor
     query: Tensor
     target: Tensor
     flat_target: Tensor
-    n_samples: int
-
-    @property
-    def positives(self) -> Tensor:
-        """(B,) matched pairs of each sample, at least 1: what sums are divided by (VAD: avg_factor)."""
-        return torch.bincount(self.sample, minlength=self.n_samples).clamp(min=1)
+    positives: Tensor
 
 
 def focal_cost(logits: Tensor, labels: Tensor, weight: float) -> Tensor:
@@ -113,13 +108,14 @@ def match(costs: list[Tensor], counts: list[list[int]], device: torch.device) ->
     for cost, count in zip(costs, counts):
         solved.append(_assign(host[start : start + cost.numel()].reshape(cost.shape), count))
         start += cost.numel()
-    packed = torch.from_numpy(np.concatenate([item.reshape(-1) for item in solved])).to(device)
-    matches, start = [], 0
-    for item, count in zip(solved, counts):
-        rows = packed[start : start + item.size].reshape(item.shape)
-        start += item.size
-        matches.append(Matches(rows[3, 0], rows[0], rows[1], rows[2], len(count)))
-    return matches
+    positives = [np.clip(count, 1, cost.shape[2]).astype(np.int64) for cost, count in zip(costs, counts)]
+    parts = [*solved, *positives]
+    packed = torch.from_numpy(np.concatenate([part.reshape(-1) for part in parts])).to(device)
+    on_device = [chunk.reshape(part.shape) for chunk, part in zip(packed.split([p.size for p in parts]), parts)]
+    return [
+        Matches(pairs[3, 0], pairs[0], pairs[1], pairs[2], positive)
+        for pairs, positive in zip(on_device[: len(costs)], on_device[len(costs) :])
+    ]
 
 
 def _assign(costs: NDArray[np.float32], counts: list[int]) -> NDArray[np.int64]:

@@ -60,13 +60,13 @@ def metric_curve(rows: list[RoundRow], evaluation: dict[str, Any] | None, metric
         axes.set(xlabel="share of labelled frames (%)", ylabel=title)
         axes.set_xlim(0, 1.1 * max(shares) or 1)
         axes.set_ylim(bottom=0)
-        _legend_above(axes, 3)
+        _legend_above(axes)
         text = ", ".join(f"{value:.2f} at {share:.1f} %" for share, value in points)
         return _to_svg(figure, f"curve-{metric}", f"{title} of the planner: {text}")
 
 
 def loss_curve(index: int, steps: list[dict[str, Any]]) -> Markup | None:
-    """Total loss and its groups over a round's steps, logarithmic; None where nothing was logged."""
+    """Total loss and its groups over a round's steps; None where nothing was logged."""
     if not steps:
         return None
     at = np.array([step["step"] for step in steps], float)
@@ -77,11 +77,9 @@ def loss_curve(index: int, steps: list[dict[str, Any]]) -> Markup | None:
         for name, values in _grouped(steps).items():
             color, dashes = GROUP_LINES[name]
             axes.plot(*_thin(at, values), color=color, linestyle=dashes, linewidth=1.6, label=name)
-        axes.set(xlabel="step", ylabel="loss", yscale="log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        _legend_above(axes, 3)
+        axes.set(xlabel="step", ylabel="loss")
+        _log_scale(axes)
+        _legend_above(axes)
         label = f"Loss of round {index}: total from {total[0]:.3g} to {total[-1]:.3g} over {len(steps)} logged steps"
         return _to_svg(figure, f"loss-{index}", label)
 
@@ -106,7 +104,7 @@ def score_histogram(index: int, scores: dict[str, float], selected: set[str], sh
             label += f", lowest selected score {taken.min():.3g}"
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="score", ylabel="clips")
-        _legend_above(axes, 3)
+        _legend_above(axes)
         return _to_svg(figure, f"scores-{index}", label)
 
 
@@ -129,11 +127,33 @@ def _thin(at: np.ndarray, values: np.ndarray) -> tuple[list[float], list[float]]
 
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.2, 3.4))  # fixed margins: a layout engine would draw every plot twice more
-    return figure, figure.add_axes((0.13, 0.15, 0.85, 0.69))
+    return figure, figure.add_axes((0.13, 0.14, 0.85, 0.77))
 
 
-def _legend_above(axes: Axes, columns: int) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, frameon=False, fontsize=9, borderaxespad=0.2)
+def _log_scale(axes: Axes) -> None:
+    """Logarithmic where the lines span more than a decade; a narrower range would be left without ticks."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values) or values.max() < 10 * values.min():
+        axes.set_ylim(bottom=0)
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=6,
+        frameon=False,
+        fontsize=9,
+        borderaxespad=0.2,
+        handlelength=1.7,
+        columnspacing=1.1,
+    )
 
 
 def _to_svg(figure: Figure, prefix: str, label: str) -> Markup:

@@ -62,6 +62,9 @@ def shift_trace(agents: list[float], maps: list[float], is_key: list[bool], name
     for frame in sorted({0, n_steps}):
         anchor = "start" if frame == 0 else "end"
         parts.append(f'<text x="{x_at(frame):.1f}" y="{TRACE_HEIGHT - 5}" text-anchor="{anchor}">{frame}</text>')
+    parts.append(
+        f'<text x="10" y="{bottom / 2 + 18:.0f}" transform="rotate(-90 10 {bottom / 2 + 18:.0f})">shift</text>'
+    )
     middle = (TRACE_LEFT + right) / 2
     axis_name = "frame" if aligned else "transition"
     parts.append(f'<text x="{middle:.1f}" y="{TRACE_HEIGHT - 5}" text-anchor="middle">{axis_name}</text>')

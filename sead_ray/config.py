@@ -66,6 +66,8 @@ class TrainConfig(Schema):
     """None: one whole GPU a worker where the cluster has GPUs, else none."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
     loader_threads: int = Field(default=2, ge=1)
+    cache_gib: float = Field(default=1.0, ge=0)
+    """Memory of a worker for decoded frames, so that small labelled sets are decoded once."""
     learning_rate: float = Field(default=2e-4, gt=0)  # SEAD sec. 4.1
     weight_decay: float = 0.01  # SEAD sec. 4.1
     warmup_steps: int = 500  # VAD; the smaller of this and 5 % of the run is used
@@ -168,9 +170,14 @@ class ServeConfig(Schema):
     max_body_bytes: int = Field(default=256 * 2**20, ge=1)
     max_frames: int = Field(default=80, ge=2)
     max_image_pixels: int = Field(default=4_000_000, ge=1)
+    max_decoded_bytes: int = Field(default=2**30, ge=1)
+    """Of one clip's images after the resize."""
     replicas: int = Field(default=1, ge=1)
     cpus_per_replica: float = Field(default=0.5, gt=0)
     gpus_per_replica: float | None = None
+    """None: one GPU a replica where there is one, else none."""
+    ingress_cpus: float = Field(default=0.5, gt=0)
+    """CPUs of the process that validates and decodes."""
 
 
 class RunConfig(Schema):

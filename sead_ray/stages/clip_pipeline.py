@@ -6,7 +6,6 @@ decoders and actors fit side by side on a machine with two cores.
 
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,17 +73,18 @@ def run_pipeline(
     """
     if not tokens:
         return
-    _quiet(size.no_progress_timeout_s)
-    wanted = ray.put(frozenset(tokens))
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = size.no_progress_timeout_s
     clips = ray.data.read_parquet(run.path(layout.CLIPS_FILE), num_cpus=READER_CPUS).map_batches(
-        _keep, fn_args=[wanted], batch_format="pyarrow", num_cpus=READER_CPUS
+        _keep, fn_args=[frozenset(tokens)], batch_format="pyarrow", num_cpus=READER_CPUS
     )
     decoded = clips.repartition(target_num_rows_per_block=size.clips_per_batch).map_batches(
         _decode,
         fn_args=[data_root, image],
         batch_format="pyarrow",
         num_cpus=size.cpus_per_decoder,
-        compute=ray.data.TaskPoolStrategy(size=size.max_decoders),
+        compute=ray.data.TaskPoolStrategy(size=min(size.max_decoders, -(-len(tokens) // size.clips_per_batch))),
     )
     modelled = decoded.map_batches(
         _ModelActor,
@@ -112,13 +112,6 @@ def run_pipeline(
             f"{size.cpus_per_actor} CPUs and {size.gpus_per_actor} GPUs free for each model actor? Ray says: "
             f"{' '.join(str(error).split())[:400]}"
         ) from None
-
-
-def _quiet(no_progress_timeout_s: float) -> None:
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = no_progress_timeout_s
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
 
 
 def _raise_input_error(error: BaseException) -> None:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from sead_ray.config import ImageConfig
 from sead_ray.model.contract import BasePlanner, FrameBatch, PlannerOutput
-from sead_ray.nuscenes.images import ImageGeometry, frame_lidar2img, image_geometry, load_frame_images, normalise
+from sead_ray.nuscenes.images import ImageGeometry, decode_frame, frame_lidar2img, image_geometry, normalise
 from sead_ray.nuscenes.sequence import can_bus_deltas
 from sead_ray.records import Clip
+from sead_ray.storage import Store
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def load_clip(clip: Clip, data_root: str, image: ImageConfig) -> LoadedClip:
         InputError: an image is missing, truncated, or of another size than the table says; names it.
     """
     geometry = image_geometry(clip.frames[0], image)
-    frames = [load_frame_images(frame, data_root, image) for frame in clip.frames]
+    store = Store(data_root)
+    frames = [decode_frame(store, frame, image)[0] for frame in clip.frames]
     return LoadedClip(clip, np.stack(frames), geometry)
 
 
@@ -63,20 +65,20 @@ def run_clips(
 class _ClipInputs:
     images: NDArray[np.uint8]
     valid_height: int
-    lidar2img: NDArray[np.float64]  # (T, 6, 4, 4)
+    lidar2img: NDArray[np.float32]  # (T, 6, 4, 4)
     can_bus: NDArray[np.float64]  # (T, 18)
 
     @classmethod
     def of(cls, loaded: LoadedClip) -> _ClipInputs:
         frames = loaded.clip.frames
         lidar2img = np.stack([frame_lidar2img(frame, loaded.geometry) for frame in frames])
-        return cls(loaded.images, loaded.geometry.resized_height, lidar2img, can_bus_deltas(frames))
+        return cls(loaded.images, loaded.geometry.height, lidar2img, can_bus_deltas(frames))
 
 
 def _batch(inputs: list[_ClipInputs], t: int, device: str) -> FrameBatch:
     images = torch.from_numpy(np.stack([item.images[t] for item in inputs])).to(device)
     return FrameBatch(
         images=normalise(images, inputs[0].valid_height),
-        lidar2img=torch.from_numpy(np.stack([item.lidar2img[t] for item in inputs])).float().to(device),
+        lidar2img=torch.from_numpy(np.stack([item.lidar2img[t] for item in inputs])).to(device),
         can_bus=torch.from_numpy(np.stack([item.can_bus[t] for item in inputs])).float().to(device),
     )

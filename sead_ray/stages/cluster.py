@@ -9,13 +9,19 @@ import ray
 
 
 def connect() -> None:
-    """Joins the cluster that `RAY_ADDRESS` (or `ray job submit`) names, or starts a local one; once a process."""
+    """Joins the cluster that `RAY_ADDRESS` (or `ray job submit`) names, or starts a local one; once a process.
+
+    Workers' output stays in Ray's log files: progress reaches people through `stages.progress`, errors as exceptions.
+    """
     if ray.is_initialized():
         return
-    quiet = {"log_to_driver": True, "logging_level": logging.WARNING}
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
     else:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(include_dashboard=False, **quiet)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -39,29 +40,29 @@ def evaluate_model(run: Store, config: RunConfig, round_number: int) -> None:
     if run.is_published(folder):
         return
     started = time.monotonic()
-    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns=["clip_token", "split"])
-    tokens = [row["clip_token"] for row in rows if row["split"] == "val"]
+    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, where=pc.field("split") == "val")
+    clips = [Clip.from_row(row) for row in rows]
     connect()
     records: dict[str, list[FramePlanning]] = {name: [] for name in PLANNERS}
-    with Progress(f"evaluate round {round_number}", len(tokens), "clip") as progress:
+    with Progress(f"evaluate round {round_number}", len(clips), "clip") as progress:
         for row in run_pipeline(
             run,
             config.data.root,
             config.image,
             layout.model(round_number),
-            tokens,
+            [clip.clip_token for clip in clips],
             work=_plans,
             finish=partial(_judge, run_root=run.root, config=config),
             size=_pipeline_size(config),
         ):
             for name in PLANNERS:
-                records[name] += [FramePlanning(**item) for item in row[name]]
+                records[name] += [FramePlanning.from_row(item) for item in row[name]]
             progress.advance()
     for name in PLANNERS:  # sums must not depend on which clip came first
-        records[name].sort(key=lambda record: (record.clip_token, record.frame_index))
-    report = evaluation_report(records["planner"], records["standing_still"], records["constant_velocity"])
+        records[name].sort(key=lambda record: (record.clip_token, record.frame_token))
+    report = evaluation_report(*(records[name] for name in PLANNERS), clips)
     run.write_json(f"{folder}/evaluation.json", report)
-    run.publish(folder, {"n_clips": len(tokens), "seconds": round(time.monotonic() - started, 2)})
+    run.publish(folder, {"n_clips": len(clips), "seconds": round(time.monotonic() - started, 2)})
 
 
 def _plans(
@@ -83,10 +84,10 @@ def _judge(token: str, result: Any, run_root: str, config: RunConfig) -> dict[st
         raise InputError(f"Val clip {token} cannot be evaluated: {result.reason}")
     clip, planned = result
     labels = read_labels(Store(run_root), config, {frame.token for frame in clip.frames}, {token})
-    targets = [build_targets(clip, t, labels, bought=None, lidar_only=True) for t in range(len(clip.frames))]
+    targets = [build_targets(clip, t, labels, points="lidar") for t in range(len(clip.frames))]
     plans = dict(zip(PLANNERS, (planned, standing_still_plans(clip), constant_velocity_plans(clip))))
     return {
-        name: [vars(frame_planning(clip, t, plan[t], targets[t])) for t in range(len(clip.frames))]
+        name: [frame_planning(plan[t], targets[t], token, clip.frames[t].token).to_row() for t in range(len(targets))]
         for name, plan in plans.items()
     }
 

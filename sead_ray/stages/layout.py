@@ -50,5 +50,10 @@ def train_storage(number: int) -> str:
     return f"{round_folder(number)}/train"
 
 
+def train_progress(number: int) -> str:
+    """Steps done and the last loss of the training under way, for the driver's progress bar."""
+    return f"{round_folder(number)}/training.json"
+
+
 def evaluation(number: int) -> str:
     return f"{round_folder(number)}/evaluation"

@@ -35,15 +35,17 @@ class Progress:
             seconds = time.monotonic() - self._started
             say(f"{self.stage}: {self.done}/{self.total} {self.unit}s in {seconds:.0f} s")
 
-    def advance(self, count: int = 1) -> None:
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """`count` more are done; `note` is shown behind the numbers."""
         self.done += count
         if self._bar:
+            self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
         elif time.monotonic() - self._last >= self._every_s and self.done < self.total:
             self._last = time.monotonic()
             rate = (self.done - self._first) / max(self._last - self._started, 1e-9)
             left = (self.total - self.done) / rate if rate else float("inf")
-            say(f"{self.stage}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left")
+            say(f"{self.stage}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left{f', {note}' if note else ''}")
 
 
 def say(line: str) -> None:

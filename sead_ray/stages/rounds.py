@@ -33,7 +33,7 @@ _FREE_KEYS = {
     "run_dir": None,
     "notice": None,
     "labels": {"delivery"},
-    "train": {"num_workers", "gpus_per_worker", "cpus_per_worker", "loader_threads", "max_failures"},
+    "train": {"num_workers", "gpus_per_worker", "cpus_per_worker", "loader_threads", "cache_gib", "max_failures"},
     "score": {
         "clips_per_batch",
         "min_actors",

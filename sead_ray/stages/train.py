@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,8 @@ from sead_ray.errors import InputError
 from sead_ray.model.weights import load_model, save_model
 from sead_ray.stages import layout
 from sead_ray.stages.cluster import connect, gpus_each
-from sead_ray.stages.progress import say
-from sead_ray.stages.train_loop import train_worker
+from sead_ray.stages.progress import Progress, say
+from sead_ray.stages.train_loop import MODEL, train_worker
 from sead_ray.storage import Store
 
 
@@ -71,7 +73,7 @@ def train_model(run: Store, config: RunConfig, round_number: int, bought: Mappin
     started = time.monotonic()
     plan = schedule(sum(len(frames) for frames in bought.values()), config.train)
     connect()
-    say(f"train round {round_number}: {plan.samples} frames, {plan.epochs} epochs, {plan.total_steps} steps")
+    say(f"train round {round_number}: {plan.samples} frames, {plan.epochs} epochs of {plan.steps_per_epoch} steps")
     result = _fit(run, config, round_number, bought, plan)
     _publish(run, config, round_number, result, plan, time.monotonic() - started)
 
@@ -103,13 +105,36 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
         ),
     )
     try:
-        result = trainer.fit()
+        with _shown_progress(run, number, plan):
+            result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         _raise_input_error(error)
         raise
     if result.checkpoint is None:
         raise RuntimeError(f"training round {number} ended without a checkpoint")
     return result
+
+
+@contextmanager
+def _shown_progress(run: Store, number: int, plan: Schedule) -> Iterator[None]:
+    """Shows what rank 0 writes down of its progress while the training runs."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        with Progress(f"train round {number}", plan.total_steps, "step") as progress:
+            while not ended.wait(1.0):
+                if run.exists(layout.train_progress(number)):
+                    state = run.read_json(layout.train_progress(number))
+                    progress.advance(state["step"] - progress.done, f"loss {state['loss']:.3f}")
+            progress.advance(plan.total_steps - progress.done)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _raise_input_error(error: ray.train.TrainingFailedError) -> None:
@@ -124,8 +149,7 @@ def _raise_input_error(error: ray.train.TrainingFailedError) -> None:
 
 def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Schedule, seconds: float) -> None:
     with result.checkpoint.as_directory() as path:
-        source = Store(path)
-        model, _ = load_model(source, "")
+        model, _ = load_model(Store(path), MODEL)
         metrics = (Path(path) / "metrics.jsonl").read_bytes()
     folder = layout.model(number)
     info = {"round": number, "seed": config.seed, "image": config.image.model_dump(), "score": config.score.model_dump()}
@@ -144,3 +168,4 @@ def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Sche
         },
     )
     run.remove(layout.train_storage(number))
+    run.remove(layout.train_progress(number))

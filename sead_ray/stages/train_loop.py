@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,19 +22,20 @@ from sead_ray.config import RunConfig
 from sead_ray.model.contract import FrameBatch
 from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
-from sead_ray.nuscenes.dataset import DrivingDataset, Sample
-from sead_ray.nuscenes.images import normalise
+from sead_ray.nuscenes.dataset import DrivingBatch, DrivingDataset, QueueStep, collate
+from sead_ray.nuscenes.images import MEAN_RGB, STD_RGB, image_geometry, normalise
 from sead_ray.records import CLIP_SCHEMA, Clip
 from sead_ray.stages import layout
 from sead_ray.stages.label_store import read_labels
 from sead_ray.stages.prefetch import prefetch
 from sead_ray.storage import Store
-from sead_ray.targets import FrameTargets
-from sead_ray.training.augment import GridMask, photometric_distortion
+from sead_ray.training.augment import augment_images
 from sead_ray.training.criterion import VADCriterion
-from sead_ray.training.optim import build_optimizer, learning_rate_factor
+from sead_ray.training.optim import build_optimizer, build_scheduler
 
 LOG_EVERY = 10  # optimiser steps
+PROGRESS_EVERY_S = 2.0
+MODEL = "model"  # folder of the weights in a checkpoint
 
 
 def train_worker(arguments: dict[str, Any]) -> None:
@@ -70,20 +73,20 @@ class _Trainer:
             self.model, move_to_device=False, parallel_strategy_kwargs={"find_unused_parameters": True}
         )
         self.criterion = VADCriterion(config.train.loss_preset)
-        self.optimizer = build_optimizer(self.model, config.train, pretrained=config.model.backbone_weights is not None)
-        total = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: learning_rate_factor(step, total, config.train)
-        )
-        self.dataset = load_dataset(Store(arguments["run_root"]), config, arguments["bought"], self.seed)
+        self.optimizer = build_optimizer(self.model, config.train, config.model.backbone_weights is not None)
+        total_steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
+        self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
+        self.run, self.round = Store(arguments["run_root"]), arguments["round"]
+        self.dataset = load_dataset(self.run, config, arguments["bought"], self.seed)
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
+        self._shown = 0.0
 
     def restore(self, checkpoint: ray.train.Checkpoint | None) -> None:
         if checkpoint is None:
             return
         with checkpoint.as_directory() as path:
-            loaded, _ = load_model(Store(path), "", str(self.device))
+            loaded, _ = load_model(Store(path), MODEL, str(self.device))
             self.model.load_state_dict(loaded.state_dict())
             state = torch.load(Path(path) / "trainer.pt", map_location=self.device, weights_only=True)
             self.history = [json.loads(line) for line in (Path(path) / "metrics.jsonl").read_text().splitlines()]
@@ -98,25 +101,25 @@ class _Trainer:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset)).tolist()
         steps = self.schedule["steps_per_epoch"]
         batches = [shard(order, step, self.schedule["global_batch"], self.rank, self.world) for step in range(steps)]
-        for step, (samples, n_global) in enumerate(self._loaded(batches, order)):
-            losses = self._step(samples, n_global, noise)
+        for step, batch in enumerate(self._loaded(batches, order[0])):
+            n_local = len(batches[step])
+            n_global = min(self.schedule["global_batch"], len(order) - step * self.schedule["global_batch"])
+            # DDP averages over ranks; this weight makes the gradient the mean over the global batch.
+            losses = self._step(batch, n_local * self.world / n_global, noise)
             number = epoch * steps + step + 1
-            if number % LOG_EVERY == 0 or step == steps - 1:
+            if self.rank == 0 and (number % LOG_EVERY == 0 or step == steps - 1):
                 self._log(number, epoch, losses)
 
-    def _loaded(self, batches: list[list[int]], order: list[int]) -> Iterator[tuple[list[Sample], int]]:
-        size = self.schedule["global_batch"]
-        loaded = prefetch(self.dataset.__getitem__, [batch or [order[0]] for batch in batches], self.config.train.loader_threads)
-        for step, samples in enumerate(loaded):
-            n_global = min(size, len(order) - step * size)
-            # A rank without a sample in a short last batch still has to take part in the gradient exchange.
-            yield samples, n_global if batches[step] else 0
+    def _loaded(self, batches: list[list[int]], stand_in: int) -> Iterator[DrivingBatch]:
+        """A rank without a sample in a short last batch gets `stand_in`, with weight 0: it still has to take part in
+        the gradient exchange."""
+        wanted = [batch or [stand_in] for batch in batches]
+        for samples in prefetch(self.dataset.__getitem__, wanted, self.config.train.loader_threads):
+            yield collate(samples)
 
-    def _step(self, samples: list[Sample], n_global: int, noise: torch.Generator) -> dict[str, Tensor]:
-        losses = self._losses(samples, noise)
+    def _step(self, batch: DrivingBatch, weight: float, noise: torch.Generator) -> dict[str, Tensor]:
+        losses = self._losses(batch, noise)
         total = torch.stack(list(losses.values())).sum()
-        # DDP averages over ranks; this weight makes it the mean over the global batch.
-        weight = len(samples) * self.world / n_global if n_global else 0.0
         self.optimizer.zero_grad(set_to_none=True)
         (total * weight).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.max_grad_norm)
@@ -124,48 +127,40 @@ class _Trainer:
         self.scheduler.step()
         return {name: value.detach() for name, value in losses.items()}
 
-    def _losses(self, samples: list[Sample], noise: torch.Generator) -> dict[str, Tensor]:
-        frames = [self._frame(samples, index, noise) for index in range(self.config.train.queue_length)]
+    def _losses(self, batch: DrivingBatch, noise: torch.Generator) -> dict[str, Tensor]:
+        *history, current = batch.steps
         bf16 = self.config.train.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            history = self._history(frames[:-1])
-            output = self.parallel(frames[-1], history)
-        targets: list[FrameTargets] = [sample.targets for sample in samples]
-        return self.criterion(output, targets)
+            bev = self._history([self._frame(step, noise, grid=False) for step in history])
+            output = self.parallel(self._frame(current, noise, grid=True), bev)
+        return self.criterion(output, batch.targets)
 
     def _history(self, frames: list[FrameBatch]) -> Tensor | None:
         """Earlier frames of the queue: eval mode, no gradient, BEV only (VAD)."""
-        if not frames:
-            return None
         self.model.eval()
-        history = None
+        bev = None
         with torch.no_grad():
             for frame in frames:
-                history = self.model.encode_bev(frame, history)
+                bev = self.model.encode_bev(frame, bev)
         self.model.train()
-        return history
+        return bev
 
-    def _frame(self, samples: list[Sample], index: int, noise: torch.Generator) -> FrameBatch:
-        images = torch.from_numpy(np.stack([sample.images[index] for sample in samples])).to(self.device)
-        pixels = normalise(images, samples[0].valid_height)
+    def _frame(self, step: QueueStep, noise: torch.Generator, grid: bool) -> FrameBatch:
+        images = normalise(step.images.to(self.device, non_blocking=True), step.valid_height)
         if self.config.train.augment:
-            pixels = self._augment(pixels, samples[0].valid_height, noise)
-        return FrameBatch(
-            images=pixels,
-            lidar2img=torch.from_numpy(np.stack([sample.lidar2img[index] for sample in samples])).float().to(self.device),
-            can_bus=torch.from_numpy(np.stack([sample.can_bus[index] for sample in samples])).float().to(self.device),
-        )
-
-    def _augment(self, pixels: Tensor, valid_height: int, noise: torch.Generator) -> Tensor:
-        raise NotImplementedError
+            images = augment_images(images, noise, MEAN_RGB, STD_RGB, grid=grid)
+        return FrameBatch(images, step.lidar2img.to(self.device), step.can_bus.to(self.device))
 
     def _log(self, number: int, epoch: int, losses: dict[str, Tensor]) -> None:
-        if self.rank:
-            return
         values = torch.stack([value.float() for value in losses.values()]).tolist()
         terms = dict(zip(losses, values))
         rate = self.scheduler.get_last_lr()[0]
         self.history.append({"step": number, "epoch": epoch, "lr": rate, "loss": sum(values), "losses": terms})
+        if not math.isfinite(sum(values)):
+            raise RuntimeError(f"the loss is not finite at step {number}: {terms}")
+        if time.monotonic() - self._shown > PROGRESS_EVERY_S:
+            self._shown = time.monotonic()
+            self.run.write_json(layout.train_progress(self.round), {"step": number, "loss": sum(values)})
 
     def report(self, epoch: int) -> None:
         """Publishes the epoch's checkpoint; rank 0 writes it, all ranks meet."""
@@ -173,9 +168,8 @@ class _Trainer:
             ray.train.report({"epoch": epoch})
             return
         metrics = {"epoch": epoch, "loss": self.history[-1]["loss"]}
-        print(f"epoch {epoch + 1}/{self.schedule['epochs']}: loss {metrics['loss']:.3f}", flush=True)
         with tempfile.TemporaryDirectory() as path:
-            save_model(Store(path), "", self.model, {"epoch": epoch})
+            save_model(Store(path), MODEL, self.model, {"epoch": epoch})
             state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(), "epoch": epoch}
             torch.save(state, Path(path) / "trainer.pt")
             lines = "".join(json.dumps(entry) + "\n" for entry in self.history)
@@ -202,4 +196,11 @@ def load_dataset(run: Store, config: RunConfig, bought: dict[str, list[int]], se
         queue_length=config.train.queue_length,
         targets=config.train.targets,
         seed=seed,
+        cache_frames=_cache_frames(clips, config),
     )
+
+
+def _cache_frames(clips: list[Clip], config: RunConfig) -> int:
+    geometry = image_geometry(clips[0].frames[0], config.image)
+    frame_bytes = len(clips[0].frames[0].cameras) * geometry.padded_height * geometry.width * 3
+    return int(config.train.cache_gib * 2**30 / frame_bytes)

@@ -9,7 +9,7 @@ from torch import nn
 
 from sead_ray.config import TrainConfig
 
-BACKBONE = "img_backbone"  # the model's attribute that holds the image backbone
+BACKBONE = "backbone"  # the attribute of `model.vad.VAD` that holds the image backbone
 WARMUP_SHARE = 0.05  # at most this share of a run warms up, so that short runs train too
 
 

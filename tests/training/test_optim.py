@@ -13,9 +13,9 @@ from sead_ray.training.optim import build_optimizer, build_scheduler, learning_r
 class Planner(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.img_backbone = nn.Linear(3, 3)
-        self.img_backbone.bias.requires_grad_(False)
-        self.img_backbone_like_head = nn.Linear(3, 2)
+        self.backbone = nn.Linear(3, 3)
+        self.backbone.bias.requires_grad_(False)
+        self.backbone_like_head = nn.Linear(3, 2)
 
 
 CONFIG = TrainConfig()

@@ -56,6 +56,7 @@ def cards_of(
     scores: list[dict[str, Any]],
     near_m: float,
     budget: ByteBudget,
+    delivery: Store | None = None,
 ) -> list[ClipCard]:
     """Cards of the first purchases by rank, as many as `CLIPS_PER_ROUND` and the bytes left in `budget` allow."""
     purchases = purchases[:CLIPS_PER_ROUND]
@@ -66,7 +67,7 @@ def cards_of(
         for purchase in purchases
         if bought_range(purchase)
     }
-    labels = labels_of(run, wanted)
+    labels = labels_of(run, wanted, delivery)
     by_token = {row["clip_token"]: row for row in scores}
     cards = []
     for purchase in purchases:

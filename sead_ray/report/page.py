@@ -93,12 +93,15 @@ def _round(run: Store, data: Store, config: RunConfig, row: RoundRow, card_bytes
     strategy = manifest.get("strategy", config.select.incremental if index else config.select.initial)
     ranked_by = f"shift_{config.score.rank_by}"
     values = {score["clip_token"]: score[ranked_by] for score in scored}
+    delivery = Store(config.labels.delivery) if config.labels.delivery else None
     selected = {purchase["clip_token"] for purchase in purchases}
     return {
         "row": row,
         "strategy": strategy,
         "n_purchases": len(purchases),
-        "cards": cards_of(run, data, purchases, scores, config.score.theta_distance_m, ByteBudget(card_bytes)),
+        "cards": cards_of(
+            run, data, purchases, scores, config.score.theta_distance_m, ByteBudget(card_bytes), delivery
+        ),
         "loss": loss_curve(index, losses_of(run, index)),
         "histogram": score_histogram(index, values, selected, show_cut=strategy == "sead"),
         "ranked_by": ranked_by,

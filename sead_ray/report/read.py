@@ -7,7 +7,7 @@ from typing import Any
 
 from sead_ray.errors import InputError
 from sead_ray.records import CLIP_SCHEMA, LABEL_SCHEMA, SCORE_SCHEMA, Clip, FrameLabels
-from sead_ray.report.rounds import published_rounds, round_key
+from sead_ray.report.rounds import round_key
 from sead_ray.report.tables import CLIPS, clip_summaries, rows_where
 from sead_ray.storage import Store
 
@@ -20,15 +20,19 @@ def clips_of(run: Store, tokens: set[str]) -> dict[str, Clip]:
     return {row["clip_token"]: Clip.from_row(row) for row in rows}
 
 
-def labels_of(run: Store, frame_tokens: set[str]) -> dict[str, FrameLabels]:
-    """Labels of these frames, from the oracle's file or from what annotators delivered for a round."""
-    folders = ["labels", *(round_key(index, "labels") for index in published_rounds(run))]
+def labels_of(run: Store, frame_tokens: set[str], delivery: Store | None = None) -> dict[str, FrameLabels]:
+    """Labels of these frames: the oracle's, or what annotators left in the folder `delivery` (default: labels_in)."""
+    if not frame_tokens:
+        return {}
+    if run.is_published("labels"):
+        sources = [(run, "labels/labels.parquet")]
+    else:
+        folder = delivery or run.below("labels_in")
+        sources = [(folder, name) for name in folder.list(suffix=".parquet")]
     found: dict[str, FrameLabels] = {}
-    for folder in folders:
-        key = f"{folder}/labels.parquet"
-        if frame_tokens and run.is_published(folder) and run.exists(key):
-            rows = rows_where(run, key, LABEL_SCHEMA, "frame_token", frame_tokens)
-            found.update({row["frame_token"]: FrameLabels.from_row(row) for row in rows})
+    for store, key in sources:
+        rows = rows_where(store, key, LABEL_SCHEMA, "frame_token", frame_tokens)
+        found.update({row["frame_token"]: FrameLabels.from_row(row) for row in rows})
     return found
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from sead_ray.records import SELECTION_SCHEMA
+from sead_ray.records import SCORE_SCHEMA, SELECTION_SCHEMA
 from sead_ray.report.tables import clip_summaries
 from sead_ray.storage import Store
 
@@ -114,7 +114,7 @@ def rounds_table(run: Store) -> list[RoundRow]:
                 l2_m=planner.get("l2_m", {}),
                 collision_percent=planner.get("collision_percent", {}),
                 seconds=_stage_seconds(run, index),
-                n_without_key_frame=_without_key_frame(run, index),
+                n_without_key_frame=_without_key_frame(run, index, new_clips),
             )
         )
     return rows
@@ -159,7 +159,10 @@ def _stage_seconds(run: Store, index: int) -> dict[str, float]:
     return found
 
 
-def _without_key_frame(run: Store, index: int) -> int | None:
-    if not run.is_published(round_key(index, "scores")):
+def _without_key_frame(run: Store, index: int, selected: set[str]) -> int | None:
+    """Counted from the scores: under `without_key_frame: keep_clip` such a clip is bought whole."""
+    folder = round_key(index, "scores")
+    if not run.is_published(folder):
         return None
-    return run.manifest(round_key(index, "selection")).get("n_clips_without_key_frame")
+    rows = run.iter_rows(f"{folder}/scores.parquet", SCORE_SCHEMA, columns=["clip_token", "key_length"])
+    return sum(1 for row in rows if row["clip_token"] in selected and not row["key_length"])

@@ -143,6 +143,15 @@ def test_missing_labels_and_missing_images_leave_named_gaps(make_run):
     assert found.text.count("labels not delivered") == 2
 
 
+def test_delivered_labels_are_drawn_where_there_is_no_oracle(make_run):
+    run, data_root = make_run(1)
+    run.write_bytes("labels_in/first.parquet", run.read_bytes("labels/labels.parquet"))
+    run.remove("labels")
+    _, found = written(run, data_root)
+    assert "labels not delivered" not in found.text
+    assert "4 boxes" in (found.having("svg", **{"class": "bev"})[0]["aria-label"] or "")
+
+
 def test_the_same_run_gives_the_same_bytes(make_run):
     run, data_root = make_run(2)
     assert written(run, data_root)[0] == written(run, data_root)[0]

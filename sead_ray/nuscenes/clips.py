@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +21,7 @@ from sead_ray.nuscenes.tables import (
     DriveTables,
     Row,
     key_frame,
+    numbers_of,
     partner,
     read_drive_tables,
     scene_samples,
@@ -130,9 +132,10 @@ class NuScenesFolder:
 
     def _camera(self, row: Row, name: str) -> Camera:
         calibrated_token = row["calibrated_sensor_token"]
-        intrinsics = np.asarray(self.tables.calibrated_sensors[calibrated_token]["camera_intrinsic"], np.float64)
-        if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
-            raise InputError(f"calibrated_sensor {calibrated_token} of {name} has no 3x3 camera_intrinsic.")
+        calibrated = self.tables.calibrated_sensors[calibrated_token]
+        flat = {"camera_intrinsic": [value for line in calibrated["camera_intrinsic"] for value in line]}
+        owner = f"calibrated_sensor {calibrated_token} of {name}"
+        intrinsics = np.reshape(numbers_of(flat, {"camera_intrinsic": 9}, owner), (3, 3))
         if not self.store.exists(row["filename"]):
             raise InputError(f"{self.store.path(row['filename'])} of sample_data {row['token']} does not exist.")
         return Camera(
@@ -149,14 +152,13 @@ class NuScenesFolder:
     def _pose(self, table: str, token: str, owner: str) -> Pose:
         rows = self.tables.ego_poses if table == "ego_pose" else self.tables.calibrated_sensors
         row = partner(rows, table, token, f"sample_data {owner}")
-        numbers = np.array([*row["translation"], *row["rotation"]], np.float64)
-        if len(numbers) != 7 or not np.isfinite(numbers).all() or np.linalg.norm(numbers[3:]) < 0.5:
-            raise InputError(f"{table} {token} is not a pose: translation and rotation must be finite numbers.")
-        x, y, z, qw, qx, qy, qz = map(float, numbers)
+        x, y, z, qw, qx, qy, qz = numbers_of(row, {"translation": 3, "rotation": 4}, f"{table} {token}")
+        if not 0.99 < qw * qw + qx * qx + qy * qy + qz * qz < 1.01:
+            raise InputError(f"{table} {token} has a rotation that is not a unit quaternion.")
         return Pose((x, y, z), (qw, qx, qy, qz))
 
 
 def _with_commands(frames: list[Frame]) -> tuple[Frame, ...]:
     global_from_lidar = np.stack([frame.global_from_lidar for frame in frames])
     commands = [command_of(ego_future(global_from_lidar, index)[0]) for index in range(len(frames))]
-    return tuple(Frame(**{**vars(frame), "command": command}) for frame, command in zip(frames, commands, strict=True))
+    return tuple(replace(frame, command=command) for frame, command in zip(frames, commands, strict=True))

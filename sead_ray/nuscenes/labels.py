@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
-
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.map_vectors import LocationMap, load_location_map, map_vectors
-from sead_ray.nuscenes.tables import Row, Table, partner, read_rows, read_table
+from sead_ray.nuscenes.tables import Row, Table, numbers_of, partner, read_rows, read_table
 from sead_ray.records import Annotation, Clip, FrameLabels
 from sead_ray.storage import Store
 
@@ -74,7 +72,7 @@ class LabelReader:
     def _annotations(self) -> dict[str, list[Row]]:
         """Sample token -> its annotation rows, in the table's order."""
         by_sample: dict[str, list[Row]] = {}
-        for row in read_rows(self._store, self._version, "sample_annotation", lambda row: bool(row["sample_token"])):
+        for row in read_rows(self._store, self._version, "sample_annotation"):
             by_sample.setdefault(row["sample_token"], []).append(row)
         return by_sample
 
@@ -94,10 +92,8 @@ class LabelReader:
         )["name"]
         if category not in _CATEGORY_INDEX:
             raise InputError(f"Category {category!r} of {owner} is not one of nuScenes'.")
-        numbers = [*row["translation"], *row["size"], *row["rotation"]]
-        if len(numbers) != 10 or not np.isfinite(numbers).all():
-            raise InputError(f"{owner} is not a box: translation, size and rotation must be 3, 3 and 4 finite numbers.")
-        x, y, z, width, length, height, qw, qx, qy, qz = map(float, numbers)
+        numbers = numbers_of(row, {"translation": 3, "size": 3, "rotation": 4}, owner)
+        x, y, z, width, length, height, qw, qx, qy, qz = numbers
         return Annotation(
             instance_token=row["instance_token"],
             category=category,

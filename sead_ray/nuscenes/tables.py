@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sead_ray.errors import InputError
 from sead_ray.records import CAMERAS
 from sead_ray.storage import Store
@@ -19,6 +21,26 @@ Table = dict[str, Row]  # token -> row
 
 LIDAR = "LIDAR_TOP"
 CHANNELS = (*CAMERAS, LIDAR)
+
+# What is kept of each table's rows; a row that lacks one of them is refused.
+COLUMNS = {
+    "scene": ("token", "name", "log_token", "description", "first_sample_token"),
+    "sample": ("token", "timestamp", "next"),
+    "log": ("token", "location"),
+    "sensor": ("token", "channel"),
+    "calibrated_sensor": ("token", "sensor_token", "translation", "rotation", "camera_intrinsic"),
+    "ego_pose": ("token", "translation", "rotation"),
+    "sample_data": (
+        *("token", "sample_token", "ego_pose_token", "calibrated_sensor_token"),
+        *("timestamp", "filename", "width", "height"),
+    ),
+    "category": ("token", "name"),
+    "instance": ("token", "category_token"),
+    "sample_annotation": (
+        *("token", "sample_token", "instance_token", "translation", "size", "rotation"),
+        *("num_lidar_pts", "num_radar_pts"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -39,30 +61,50 @@ class DriveTables:
 
 
 def read_rows(store: Store, version: str, name: str, keep: Callable[[Row], bool] | None = None) -> list[Row]:
-    """Rows of `<version>/<name>.json` that `keep` admits. `InputError` names a missing or broken file."""
+    """Rows of `<version>/<name>.json` that `keep` admits, with the columns of `COLUMNS`.
+
+    Raises:
+        InputError: names the file that is missing, no JSON, or has a row without a column.
+    """
     path = f"{version}/{name}.json"
     if not store.exists(path):
         if not store.exists(version):
             raise InputError(f"{store.path(version)} does not exist: data.root and data.version must name a folder.")
         raise InputError(f"The table {store.path(path)} is missing.")
-    hook = None if keep is None else lambda row: row if keep(row) else None
+    columns = COLUMNS[name]
+
+    def parse_row(row: Row) -> Row | None:
+        return {column: row[column] for column in columns} if keep is None or keep(row) else None
+
     try:
-        rows = json.loads(store.read_bytes(path), object_hook=hook)
+        rows = json.loads(store.read_bytes(path), object_hook=parse_row)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"The table {store.path(path)} is not valid JSON ({error}).") from None
     except KeyError as error:
         raise InputError(f"The table {store.path(path)} has a row without {error}.") from None
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or not all(row is None or isinstance(row, dict) for row in rows):
         raise InputError(f"The table {store.path(path)} is not a list of rows.")
     return [row for row in rows if row is not None]
 
 
 def read_table(store: Store, version: str, name: str, keep: Callable[[Row], bool] | None = None) -> Table:
     """The same, by token."""
-    try:
-        return {row["token"]: row for row in read_rows(store, version, name, keep)}
-    except (KeyError, TypeError):
-        raise InputError(f"The table {store.path(f'{version}/{name}.json')} has a row without 'token'.") from None
+    return {row["token"]: row for row in read_rows(store, version, name, keep)}
+
+
+def numbers_of(row: Row, columns: dict[str, int], owner: str) -> list[float]:
+    """The row's vectors, one after the other; `columns` gives their lengths. `InputError` where one is no such
+    vector of finite numbers."""
+    values: list[float] = []
+    for column, length in columns.items():
+        try:
+            vector = np.asarray(row[column], np.float64)
+        except (TypeError, ValueError):
+            vector = np.empty(0)
+        if vector.shape != (length,) or not np.isfinite(vector).all():
+            raise InputError(f"{owner} has a {column} that is not {length} finite numbers.")
+        values += vector.tolist()
+    return values
 
 
 def partner(table: Table, name: str, token: str, owner: str) -> Row:

@@ -21,14 +21,13 @@ def clips_of(run: Store, tokens: set[str]) -> dict[str, Clip]:
 
 
 def labels_of(run: Store, frame_tokens: set[str], delivery: Store | None = None) -> dict[str, FrameLabels]:
-    """Labels of these frames: the oracle's, or what annotators left in the folder `delivery` (default: labels_in)."""
+    """Labels of these frames: the run's own file, and what annotators left in the folder `delivery` (default: labels_in)."""
     if not frame_tokens:
         return {}
-    if run.is_published("labels"):
-        sources = [(run, "labels/labels.parquet")]
-    else:
-        folder = delivery or run.below("labels_in")
-        sources = [(folder, name) for name in folder.list(suffix=".parquet")]
+    folder = delivery or run.below("labels_in")
+    sources = [(folder, name) for name in folder.list(suffix=".parquet")]
+    if run.is_published("labels"):  # last: where both hold a frame, the run's own file counts
+        sources.append((run, "labels/labels.parquet"))
     found: dict[str, FrameLabels] = {}
     for store, key in sources:
         rows = rows_where(store, key, LABEL_SCHEMA, "frame_token", frame_tokens)

@@ -21,7 +21,7 @@ def clips_of(run: Store, tokens: set[str]) -> dict[str, Clip]:
 
 
 def labels_of(run: Store, frame_tokens: set[str], delivery: Store | None = None) -> dict[str, FrameLabels]:
-    """Labels of these frames: the run's own file, and what annotators left in the folder `delivery` (default: labels_in)."""
+    """Labels of these frames, from the run and from the folder `delivery` of annotators (default: labels_in)."""
     if not frame_tokens:
         return {}
     folder = delivery or run.below("labels_in")

@@ -24,7 +24,7 @@ CHANNELS = (*CAMERAS, LIDAR)
 
 # What is kept of each table's rows; a row that lacks one of them is refused.
 COLUMNS = {
-    "scene": ("token", "name", "log_token", "description", "first_sample_token"),
+    "scene": ("token", "name", "log_token", "description", "first_sample_token", "nbr_samples"),
     "sample": ("token", "timestamp", "next"),
     "log": ("token", "location"),
     "sensor": ("token", "channel"),

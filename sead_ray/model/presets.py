@@ -150,7 +150,8 @@ def resolve(config: ModelConfig) -> VADSize:
 
 def size_from_dict(fields: dict[str, Any]) -> VADSize:
     """Inverse of `dataclasses.asdict` after a trip through JSON."""
-    return VADSize(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return VADSize(**values)
 
 
 def _checked(key: str, value: Any, size: VADSize) -> Any:

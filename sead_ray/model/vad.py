@@ -50,7 +50,7 @@ class VAD(nn.Module):
 
     def encode_bev(self, frame: FrameBatch, history: Tensor | None) -> Tensor:
         """(B, Q, C); all that a history frame of training needs."""
-        batch, cameras = frame.images.shape[:2]
+        cameras = frame.images.shape[1]
         features = self.neck(self.backbone(frame.images.flatten(0, 1)))
         image_hw = (int(frame.images.shape[-2]), int(frame.images.shape[-1]))
         assert cameras == self.size.num_cameras, f"{cameras} cameras; the model has {self.size.num_cameras}"

@@ -1,9 +1,10 @@
-"""Weights at rest: a folder of `weights.safetensors` and `model.json`, and upstream VAD's names for the same tensors."""
+"""Weights at rest (`weights.safetensors` and `model.json` in a folder), and upstream VAD's names for the tensors."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
 from typing import Any
 
@@ -102,7 +103,7 @@ def save_model(store: Store, key: str, model: VAD, info: dict[str, Any]) -> dict
         "format_version": FORMAT_VERSION,
         "model_version": digest[:12],
         "sha256": digest,
-        "size": dataclasses.asdict(model.size),
+        "size": json.loads(json.dumps(dataclasses.asdict(model.size))),  # as it will be read
         "pretrained_backbone": model.pretrained_backbone,
         "info": info,
     }

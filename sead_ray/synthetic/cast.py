@@ -46,7 +46,7 @@ def make_actor(kind: str, rng: np.random.Generator) -> Actor:
 
 
 def make_ego(town: Town, rng: np.random.Generator, length_m: float) -> Actor:
-    """Actor 0. Begins 35 to 110 m before a junction at which it turns or goes on, as drawn."""
+    """Actor 0. Begins 25 to 85 m before a junction at which it turns or goes on, as drawn."""
     wanted = int(rng.choice([1, -1, 0], p=[0.36, 0.36, 0.28]))
     fits = [
         number
@@ -55,7 +55,7 @@ def make_ego(town: Town, rng: np.random.Generator, length_m: float) -> Actor:
     ]
     lane = int(rng.choice(fits))
     route = plan_route(town, lane, length_m, rng, wanted)
-    start = max(8.0, float(route.turns[0, 0]) - rng.uniform(35, 110))
+    start = max(8.0, float(route.turns[0, 0]) - rng.uniform(25, 85))
     ego = Actor("car", (EGO_WIDTH_M, EGO_LENGTH_M, EGO_HEIGHT_M), None, route, start)
     ego.speed_mps = float(rng.uniform(0.6, 1.0) * route.limits_mps[int(start * 2)])
     ego.eagerness = float(rng.uniform(0.9, 1.02))

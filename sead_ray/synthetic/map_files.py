@@ -117,7 +117,7 @@ def _segments(writer: _Writer, area: str) -> tuple[list[str], dict[tuple[int, bo
             writer.add("road_segment", polygon_token=outline, is_intersection=False, drivable_area_token=area)
         )
         for forward in (True, False):
-            left = (-road.half_m if forward == town.drives_right else road.half_m) if True else 0.0
+            left = -road.half_m if forward == town.drives_right else road.half_m
             shape = writer.polygon(lines.ribbon(lines.resample(road.line, 2.0), 0.0, left))
             ends = [_across(writer, road.line, left, index) for index in ((0, -1) if forward else (-1, 0))]
             blocks[number, forward] = writer.add(
@@ -162,9 +162,14 @@ def _crossings(writer: _Writer, segments: list[str]) -> list[str]:
     ]
 
 
+def _lamp(color: str, up_m: float) -> dict[str, Any]:
+    place = {"tx": 0.0, "ty": 0.0, "tz": up_m, "rx": 0.0, "ry": 0.0, "rz": 0.0}
+    return {"color": color, "shape": "CIRCLE", "rel_pos": place, "to_road_block_tokens": []}
+
+
 def _traffic_lights(writer: _Writer, blocks: dict[tuple[int, bool], str]) -> dict[tuple[int, bool], str]:
     out = {}
-    lamps = [{"color": color, "shape": "CIRCLE", "rel_pos": {"tx": 0.0, "ty": 0.0, "tz": z, "rx": 0.0, "ry": 0.0, "rz": 0.0}, "to_road_block_tokens": []} for color, z in (("RED", 0.6), ("YELLOW", 0.0), ("GREEN", -0.6))]  # fmt: skip
+    lamps = [_lamp("RED", 0.6), _lamp("YELLOW", 0.0), _lamp("GREEN", -0.6)]
     for junction in writer.town.junctions:
         for road_number, at_end in junction.arms:
             road = writer.town.roads[road_number]
@@ -231,7 +236,8 @@ def _lane_records(writer: _Writer, dividers: dict[tuple[int, int], list[dict[str
     tokens = []
     for lane in writer.town.lanes:
         inner, outer = _sides(lane, writer.town.drives_right)
-        ends = [writer.line(lines.ribbon(lane.line, 1.75, -1.75)[[index, -1 - index]])[0] for index in (0, len(lane.line) - 1)]  # fmt: skip
+        left_side, right_side = lines.offset(lane.line, LANE_M / 2), lines.offset(lane.line, -LANE_M / 2)
+        ends = [writer.line(np.stack([left_side[index], right_side[index]]))[0] for index in (0, -1)]
         left, right = (inner, outer) if writer.town.drives_right else (outer, inner)
         tokens.append(
             writer.add(

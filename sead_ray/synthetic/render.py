@@ -23,7 +23,10 @@ SUN = np.array([0.45, 0.30, 0.84])
 
 @dataclass(frozen=True)
 class Faces:
-    """Everything with a surface, in the global frame: (q, 4, 3) corners, colours, glow (0 none, 1 lit, 3 lamp), owner."""
+    """Everything with a surface, in the global frame: (q, 4, 3) corners, colours, owner, and glow.
+
+    glow: 0 none, 1 a light, 3 a light at night only.
+    """
 
     quads: NDArray[np.float32]
     colours: NDArray[np.float32]
@@ -135,10 +138,10 @@ def render(
     colour *= _light(weather, seen.beam, light)[..., None]
     sky = weather.haze + (weather.zenith - weather.haze) * seen.rise[..., None]
     above = seen.inverse_depth == 0
-    colour[above] = sky[above]
+    np.copyto(colour, sky.astype(np.float32), where=above[..., None])
     shades = _face_colours(faces, global_from_ego, weather)
     drawn = which >= 0
-    colour[drawn] = shades[which[drawn]]
+    np.copyto(colour, shades[which], where=drawn[..., None])
     colour = _weathered(colour, depth, drawn & (faces.glow[which] > 0), above & ~drawn, seen, weather, rng)
     owner = np.where(drawn, faces.owner[which], -1)
     image = np.clip(colour, 0, 255).astype(np.uint8)
@@ -164,32 +167,44 @@ def rasterise(quads: NDArray[np.float32], seen: View, camera_from_global: NDArra
         shown &= (points[..., axis] + slope * z).max(1) > 0
     numbers = np.flatnonzero(shown)
     numbers = numbers[np.argsort(z[numbers].min(1), kind="stable")]
+    # Inverse depth is linear in the pixel: a u + b v + c, from n . p = plane. Pixel i covers [i, i + 1).
+    normal = normals[numbers] / plane[numbers, None]
+    slope = normal[:, :2] / np.array([fx, fy], np.float32)
+    constant = normal[:, 2] - slope @ np.array([cx - 0.5, cy - 0.5], np.float32)
+    limit = 1 / np.maximum(z[numbers].min(1), NEAR_M)
     scratch = np.zeros((height, width), np.uint8)
     columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    for number in numbers:
-        corners = points[number]
-        if corners[:, 2].min() < NEAR_M:
-            corners = _clip_near(corners)
-            if len(corners) < 3:
-                continue
-        uv = corners[:, :2] / corners[:, 2:] * (fx, fy) + (cx, cy)
-        x0, y0 = np.maximum(np.floor(uv.min(0)).astype(int) - 1, 0)
-        x1, y1 = np.minimum(np.ceil(uv.max(0)).astype(int) + 1, (width, height))
+    shapes = _outlines(points[numbers], (fx, fy, cx, cy), width, height)
+    for number, (a, b), c, most, (corners, x0, y0, x1, y1) in zip(numbers, slope, constant, limit, shapes):
         if x0 >= x1 or y0 >= y1:
             continue
         mask = scratch[y0:y1, x0:x1]
         mask[:] = 0
-        # Pixel (i, j) covers [i, i + 1): its centre lies at + 0.5 in coordinates of the camera.
-        cv2.fillConvexPoly(mask, np.round((uv - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32), 1, shift=4)
-        normal = normals[number] / plane[number]
-        a, b = normal[0] / fx, normal[1] / fy
-        c = normal[2] - a * (cx - 0.5) - b * (cy - 0.5)
+        cv2.fillConvexPoly(mask, corners - np.array([x0 * 16, y0 * 16], np.int32), 1, shift=4)
         near = (a * columns[x0:x1] + c) + b * rows[y0:y1]
-        limit = 1 / corners[:, 2].min()
-        win = (near > depth[y0:y1, x0:x1]) & (mask > 0)
-        np.copyto(depth[y0:y1, x0:x1], np.minimum(near, limit), where=win)
+        kept = depth[y0:y1, x0:x1]
+        win = mask.view(np.bool_) & (near > kept)
+        np.copyto(kept, np.minimum(near, most), where=win)
         np.copyto(which[y0:y1, x0:x1], number, where=win)
     return which, depth
+
+
+def _outlines(points: NDArray[np.float32], lens: tuple[float, float, float, float], width: int, height: int) -> list:
+    """For each quad its corners in 1/16 pixel, and the pixels' bounds x0, y0, x1, y1 in the image."""
+    fx, fy, cx, cy = lens
+    size, offset = np.array([width, height]), np.array([cx - 0.5, cy - 0.5])
+    safe = np.maximum(points[..., 2:], NEAR_M)
+    fine = np.round((points[..., :2] / safe * np.array([fx, fy]) + offset) * 16).astype(np.int32)
+    low = np.maximum(fine.min(1) // 16 - 1, 0)
+    high = np.minimum(fine.max(1) // 16 + 3, size)
+    out = list(zip(fine, low[:, 0].tolist(), low[:, 1].tolist(), high[:, 0].tolist(), high[:, 1].tolist()))
+    for index in np.flatnonzero(points[..., 2].min(1) < NEAR_M):
+        corners = _clip_near(points[index])
+        shape = np.round((corners[:, :2] / corners[:, 2:] * (fx, fy) + offset) * 16).astype(np.int32)
+        x0, y0 = np.maximum(shape.min(0) // 16 - 1, 0).tolist()
+        x1, y1 = np.minimum(shape.max(0) // 16 + 3, size).tolist()
+        out[index] = (shape, x0, y0, x1, y1)
+    return out
 
 
 def _clip_near(corners: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -115,3 +115,18 @@ def body_pose(route: Route, along_m: NDArray[np.float64], wheelbase_m: float) ->
     front = route_points(route, along_m + wheelbase_m / 2)
     delta = front - rear
     return (rear + front) / 2, np.arctan2(delta[..., 1], delta[..., 0])
+
+
+def axle_poses(
+    points: NDArray[np.float64], along_m: NDArray[np.float64], wheelbases_m: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`body_pose` of many drivers at once, each on its own row of `points` (d, n, 2): (d, 2) and (d,)."""
+    ends = []
+    row = np.arange(len(along_m))
+    for shift in (-0.5, 0.5):
+        position = np.clip((along_m + shift * wheelbases_m) / STEP_M, 0, points.shape[1] - 1.001)
+        low = position.astype(np.int64)
+        share = (position - low)[:, None]
+        ends.append(points[row, low] * (1 - share) + points[row, low + 1] * share)
+    delta = ends[1] - ends[0]
+    return (ends[0] + ends[1]) / 2, np.arctan2(delta[:, 1], delta[:, 0])

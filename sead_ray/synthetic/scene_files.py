@@ -159,7 +159,10 @@ def _write_cameras(
         time = float(episode.times_s[frame]) + spec.delay_us / 1e6
         pose = episode.ego_pose(time)
         poses = episode.tracks.poses(time)
-        faces = stage.faces_at(episode.tracks, poses, episode.tracks.is_braking(time), scenery, time, poses[0, :2])
+        view_axis = (pose.matrix @ spec.ego_from_camera.matrix)[:2, 2]
+        facing = float(np.arctan2(view_axis[1], view_axis[0]))
+        braking = episode.tracks.is_braking(time)
+        faces = stage.faces_at(episode.tracks, poses, braking, scenery, time, poses[0, :2], facing)
         rng = np.random.default_rng([world.seed, 17, plan.number, frame, number])
         seen = view(number, world.image_width, world.image_height)
         image, _ = render(seen, ground, faces, pose, weather, rng)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import MultiPolygon, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
 from shapely.prepared import prep
@@ -151,7 +151,7 @@ def _buildings(town: Town, rng: np.random.Generator) -> list[NDArray[np.float64]
                 left = side * (road.half_m + SIDEWALK_M + 2.0 + rng.uniform(0, 4) + depth / 2)
                 x, y = point + left * np.array([-np.sin(yaw), np.cos(yaw)])
                 shape = np.array([x, y, height / 2, width, depth, height, yaw])
-                area = Polygon((rotate_z(box_quads([0, 0, 0, width, depth, 1])[4], yaw) + [x, y, 0])[:, :2])
+                area = Polygon(rotate_z(box_quads([0, 0, 0, width, depth, 1])[4], yaw)[:, :2] + np.array([x, y]))
                 if not blocked.intersects(area) and not any(area.intersects(other) for other in taken):
                     taken.append(area)
                     out.append(shape)
@@ -168,14 +168,8 @@ def _roadside(town: Town, out_m: float, step_m: float, start_m: float) -> NDArra
             line = lines.offset(road.line, side * (road.half_m + out_m))
             along = np.arange(start_m + (side > 0) * step_m / 2, lines.length(line) - start_m, step_m)
             points += list(lines.points_at(line, along)) if len(along) else []
-    kept = [point for point in points if not free.intersects(_point(point))]
+    kept = [point for point in points if not free.intersects(Point(float(point[0]), float(point[1])))]
     return np.array(kept).reshape(-1, 2)
-
-
-def _point(point: NDArray[np.float64]) -> BaseGeometry:
-    from shapely.geometry import Point
-
-    return Point(float(point[0]), float(point[1]))
 
 
 def _lamp_spots(town: Town) -> NDArray[np.float64]:

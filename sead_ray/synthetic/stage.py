@@ -10,7 +10,7 @@ from sead_ray.synthetic.render import Faces
 from sead_ray.synthetic.scenery import Scenery, rotate_z
 from sead_ray.synthetic.traffic import Signals, Tracks
 
-REACH_M = 130.0
+REACH_M = 110.0
 _LAMPS = {"red": (0.55, (255, 40, 30)), "yellow": (0.0, (255, 200, 40)), "green": (-0.55, (50, 240, 110))}
 
 
@@ -24,21 +24,24 @@ def boxes_at(tracks: Tracks, poses: NDArray, scenery: Scenery, eye: NDArray) -> 
         if actor.body is None or np.hypot(*(poses[number, :2] - eye[:2])) > 90:
             continue
         parts, yaw = actor.body.boxes, poses[number, 2]
-        centres = rotate_z(parts[:, :3], yaw) + [*poses[number, :2], 0.0]
+        centres = rotate_z(parts[:, :3], yaw) + np.array([*poses[number, :2], 0.0])
         boxes.append(np.concatenate([centres, parts[:, 3:], np.full((len(parts), 1), yaw)], axis=1))
         owners.append(np.full(len(parts), number))
         bright.append(np.full(len(parts), float(actor.body.colours.mean())))
     return np.concatenate(boxes), np.concatenate(owners), np.concatenate(bright)
 
 
-def faces_at(tracks: Tracks, poses: NDArray, braking: NDArray, scenery: Scenery, time_s: float, eye: NDArray) -> Faces:
+def faces_at(
+    tracks: Tracks, poses: NDArray, braking: NDArray, scenery: Scenery, time_s: float, eye: NDArray, facing_rad: float
+) -> Faces:
     """Faces near the eye. Owners: actor number, -1 for scenery."""
-    near = np.hypot(*(scenery.quads[:, 0, :2] - eye[:2]).T) < REACH_M
+    near = _in_sight(scenery.quads[:, 0, :2], eye, facing_rad)
+    sight = _in_sight(poses[:, :2], eye, facing_rad)
     quads, colours = [scenery.quads[near]], [scenery.colours[near]]
     glow, owner = [scenery.glow[near]], [np.full(near.sum(), -1)]
     for number, actor in enumerate(tracks.actors):
         body = actor.body
-        if body is None or np.hypot(*(poses[number, :2] - eye[:2])) > REACH_M:
+        if body is None or not sight[number]:
             continue
         place = np.array([*poses[number, :2], 0.0])
         mine = np.concatenate([body.quads, shadow_quad(actor.size_wlh_m)[None]])
@@ -64,6 +67,13 @@ def faces_at(tracks: Tracks, poses: NDArray, braking: NDArray, scenery: Scenery,
         np.concatenate(glow).astype(np.int8),
         np.concatenate(owner).astype(np.int32),
     )
+
+
+def _in_sight(points: NDArray, eye: NDArray, facing_rad: float) -> NDArray[np.bool_]:
+    """A generous cut: within reach and not behind a camera of up to 120 degrees that looks along the bearing."""
+    delta = points - eye[:2]
+    away = np.hypot(delta[:, 0], delta[:, 1])
+    return (away < REACH_M) & (delta @ [np.cos(facing_rad), np.sin(facing_rad)] > 0.45 * away - 25.0)
 
 
 def _signal_faces(scenery: Scenery, signals: Signals, time_s: float, eye: NDArray) -> tuple[NDArray, NDArray]:

@@ -53,7 +53,12 @@ ATTRIBUTES = (
     ("pedestrian.standing", "The human is standing."),
     ("pedestrian.moving", "The human is moving."),
 )
-VISIBILITIES = (("1", "v0-40", "0 and 40%"), ("2", "v40-60", "40 and 60%"), ("3", "v60-80", "60 and 80%"), ("4", "v80-100", "80 and 100%"))  # fmt: skip
+VISIBILITIES = (
+    ("1", "v0-40", "0 and 40%"),
+    ("2", "v40-60", "40 and 60%"),
+    ("3", "v60-80", "60 and 80%"),
+    ("4", "v80-100", "80 and 100%"),
+)
 
 
 def fixed_tables(seed: int, logs: list[LogPlan], image_size: tuple[int, int]) -> dict[str, list[dict[str, Any]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,11 +154,11 @@ def _raw_roads(rng: np.random.Generator) -> tuple[list[Road], list[NDArray[np.fl
 def _bend(chain: list[NDArray[np.float64]], rng: np.random.Generator) -> Line:
     """A smooth line through the chain, with a random bend between each two points."""
     points = [chain[0]]
-    for start, end in zip(chain, chain[1:]):
+    for start, end in pairwise(chain):
         along = (end - start) / np.linalg.norm(end - start)
         side = np.array([-along[1], along[0]]) * rng.uniform(-11, 11)
         points += [start + 28 * along, (start + end) / 2 + side, end - 28 * along, end]
-    kept = [points[0], *(point for before, point in zip(points, points[1:]) if np.linalg.norm(point - before) > 1.0)]
+    kept = [points[0], *(point for before, point in pairwise(points) if np.linalg.norm(point - before) > 1.0)]
     return lines.resample(lines.smooth(np.array(kept), 9.0), 1.0)
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicHermiteSpline
 
 from sead_ray.synthetic import lines
 from sead_ray.synthetic.cast import Actor
-from sead_ray.synthetic.routes import STEP_M, body_pose
+from sead_ray.synthetic.routes import STEP_M, axle_poses, body_pose
 from sead_ray.synthetic.town import Town
 
 DT_S = 0.2
@@ -57,14 +56,15 @@ class Tracks:
     speed: NDArray[np.float64]
     braking: NDArray[np.bool_]
     walk: NDArray[np.float64]
+    points: NDArray[np.float64]  # (drivers, n, 2) routes, padded to one length
+    wheelbases: NDArray[np.float64]
+    places: NDArray[np.float64]  # (actors, 3) of those that stand still
 
     def poses(self, time_s: float) -> NDArray[np.float64]:
         """(actors, 4) x, y of the box centre, heading, speed at a time."""
         out = np.zeros((len(self.actors), 4))
-        for number, actor in enumerate(self.actors):
-            out[number, :3] = actor.place
-        for column, number in enumerate(self.drivers):
-            out[number] = self.driver_states(column, np.array([time_s]))[0]
+        out[:, :3] = self.places
+        out[self.drivers] = self._driver_poses(time_s)
         step = min(time_s / DT_S, len(self.walk) - 1.001)
         low = int(step)
         share = step - low
@@ -79,11 +79,26 @@ class Tracks:
         """(k, 4) x, y, heading, speed of a driver."""
         actor = self.actors[self.drivers[column]]
         assert actor.route is not None
-        grid = np.arange(len(self.along)) * DT_S
-        spline = CubicHermiteSpline(grid, self.along[:, column], self.speed[:, column])
-        along = spline(times_s)
+        along, speed = self._motion(times_s, column)
         middle, heading = body_pose(actor.route, along, actor.wheelbase_m)
-        return np.concatenate([middle, heading[:, None], spline(times_s, 1)[:, None]], axis=1)
+        return np.concatenate([middle, heading[:, None], speed[:, None]], axis=1)
+
+    def _motion(self, times_s: NDArray[np.float64] | float, columns) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Distance along the route and speed: the cubic through positions and speeds of the two steps around."""
+        position = np.clip(np.asarray(times_s) / DT_S, 0, len(self.along) - 1.001)
+        low = position.astype(np.int64)
+        u = position - low
+        start, end = self.along[low, columns], self.along[low + 1, columns]
+        v0, v1 = self.speed[low, columns] * DT_S, self.speed[low + 1, columns] * DT_S
+        along = start + u * (v0 + u * (3 * (end - start) - 2 * v0 - v1 + u * (2 * (start - end) + v0 + v1)))
+        step = v0 + u * (6 * (end - start) - 4 * v0 - 2 * v1 + 3 * u * (2 * (start - end) + v0 + v1))
+        return along, step / DT_S
+
+    def _driver_poses(self, time_s: float) -> NDArray[np.float64]:
+        """(drivers, 4) like `poses`."""
+        along, speed = self._motion(time_s, np.arange(len(self.drivers)))
+        middle, heading = axle_poses(self.points, along, self.wheelbases)
+        return np.concatenate([middle, heading[:, None], speed[:, None]], axis=1)
 
     def is_braking(self, time_s: float) -> NDArray[np.bool_]:
         out = np.zeros(len(self.actors), bool)
@@ -100,7 +115,20 @@ def simulate(town: Town, actors: list[Actor], horizon_s: float, rng: np.random.G
         history.append((world.along.copy(), world.speed.copy(), world.acceleration < -0.7, world.walk_states()))
         world.advance(step * DT_S)
     along, speed, braking, walk = (np.array(column) for column in zip(*history))
-    return Tracks(actors, world.signals, world.drivers, world.walkers, along, speed, braking, walk)
+    places = np.array([actor.place for actor in actors])
+    return Tracks(
+        actors,
+        world.signals,
+        world.drivers,
+        world.walkers,
+        along,
+        speed,
+        braking,
+        walk,
+        world.points,
+        world.reach,
+        places,
+    )
 
 
 class _World:
@@ -112,7 +140,9 @@ class _World:
         self.walkers = [number for number, actor in enumerate(actors) if actor.path is not None]
         still = [actor for actor in actors if actor.route is None and actor.path is None]
         arms = tuple(len(junction.arms) for junction in town.junctions)
-        self.signals = Signals(arms, rng.uniform(0, 60, len(arms)))
+        offsets = rng.uniform(0, 60, len(arms))
+        _favour_ego(offsets, actors[0], rng)
+        self.signals = Signals(arms, offsets)
         self.routes = [actors[number].route for number in self.drivers]
         longest = max(len(route.points) for route in self.routes if route is not None)
         self.points = np.stack([_padded(route.points, longest) for route in self.routes if route is not None])
@@ -124,31 +154,23 @@ class _World:
         self.sizes = np.array([actors[number].size_wlh_m for number in self.drivers])
         self.reach = np.array([actors[number].wheelbase_m for number in self.drivers])
         self.walked = np.zeros(len(self.walkers))
-        self.walk_length = np.array([_path_length(actors[number]) for number in self.walkers])
+        self.paths = [
+            (path, lines.arc_lengths(path)) for path in (actors[n].path for n in self.walkers) if path is not None
+        ]
+        self.walk_length = np.array([along[-1] for _, along in self.paths])
         self.still_points, self.still_radius = _still_circles(still)
 
     def vehicle_poses(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(v, 2) centres and (v,) headings."""
-        ends = []
-        for shift in (-0.5, 0.5):
-            position = np.clip((self.along + shift * self.reach) / STEP_M, 0, self.points.shape[1] - 1.001)
-            low = position.astype(np.int64)
-            share = (position - low)[:, None]
-            row = np.arange(len(low))
-            ends.append(self.points[row, low] * (1 - share) + self.points[row, low + 1] * share)
-        delta = ends[1] - ends[0]
-        return (ends[0] + ends[1]) / 2, np.arctan2(delta[:, 1], delta[:, 0])
+        return axle_poses(self.points, self.along, self.reach)
 
     def walk_states(self) -> NDArray[np.float64]:
         """(walkers, 3) x, y, heading."""
         out = np.zeros((len(self.walkers), 3))
-        for column, number in enumerate(self.walkers):
-            path = self.actors[number].path
-            assert path is not None
-            pair = lines.points_at(
-                path, np.array([max(self.walked[column] - 0.25, 0), self.walked[column], self.walked[column] + 0.25])
-            )
-            out[column] = [*pair[1], np.arctan2(*(pair[2] - pair[0])[::-1])]
+        for column, (path, along) in enumerate(self.paths):
+            at = np.clip(self.walked[column] + np.array([-0.25, 0.0, 0.25]), 0, None)
+            x, y = np.interp(at, along, path[:, 0]), np.interp(at, along, path[:, 1])
+            out[column] = [x[1], y[1], np.arctan2(y[2] - y[0], x[2] - x[0])]
         return out
 
     def advance(self, time_s: float) -> None:
@@ -166,6 +188,7 @@ class _World:
         low = np.where(wanted < -COMFORT_BRAKE, -HARD_BRAKE, self.acceleration - JERK_MPS3 * DT_S)
         step = np.clip(wanted, low, self.acceleration + 0.6 * JERK_MPS3 * DT_S)
         step = np.maximum(np.clip(step, -HARD_BRAKE, MAX_ACCELERATION), -self.speed / DT_S)
+        step = np.where((self.speed < 0.4) & (wanted < 0.25), -self.speed / DT_S, step)  # stands, does not creep
         self.along = self.along + np.maximum(self.speed * DT_S + 0.5 * step * DT_S**2, 0)
         self.speed = np.maximum(self.speed + step * DT_S, 0)
         self.acceleration = step
@@ -182,7 +205,9 @@ class _World:
         owner = np.concatenate([np.repeat(np.arange(count), 5), np.full(len(obstacles) - 5 * count, -1)])
         index = ((self.along[:, None] + AHEAD_M) / STEP_M).astype(np.int64)
         ahead = np.take_along_axis(self.points, np.minimum(index, self.points.shape[1] - 1)[..., None], axis=1)
-        near = ((ahead[:, :, None].astype(np.float32) - obstacles[None, None].astype(np.float32)) ** 2).sum(-1)
+        # Squared distances through a matrix product, around a near origin so that single precision is enough.
+        a, b = (ahead - centres[0]).astype(np.float32), (obstacles - centres[0]).astype(np.float32)
+        near = (a**2).sum(-1)[..., None] + (b**2).sum(-1) - 2 * (a @ b.T)
         hit = near < (self.sizes[:, 0, None] / 2 + radius + 0.2)[:, None] ** 2
         hit &= (owner[None] != np.arange(count)[:, None])[:, None]
         # What lies beside or behind the driver's own middle is not ahead of it.
@@ -207,7 +232,7 @@ class _World:
                 state = self.signals.state(int(after[0, 1]), int(after[0, 2]), time_s)
                 distance = after[0, 0] - front
                 can_stop = distance > self.speed[driver] ** 2 / (2 * 3.5)
-                if state == "red" and (can_stop or self.speed[driver] < 3) or state == "yellow" and can_stop:
+                if state != "green" and (can_stop or (state == "red" and self.speed[driver] < 3)):
                     out[driver] = max(distance + 0.6, 0.01)
         return out
 
@@ -297,13 +322,17 @@ def _still_matters(person: NDArray[np.float64], point: NDArray[np.float64]) -> b
     return not (moving_away and np.hypot(*delta) > 2.6)
 
 
+def _favour_ego(offsets: NDArray[np.float64], ego: Actor, rng: np.random.Generator) -> None:
+    """In most scenes the ego's first signal is green, or about to be, when it arrives: more happens than waiting."""
+    assert ego.route is not None
+    distance, junction, phase = ego.route.stops[ego.route.stops[:, 0] > ego.start_m + 4][0]
+    arrival = (distance - ego.start_m) / (0.75 * max(ego.route.limits_mps.max(), 5.0))
+    if rng.random() < 0.65:
+        offsets[int(junction)] = (GREEN_S + YELLOW_S + CLEAR_S) * phase + rng.uniform(-1.5, 4.0) - arrival
+
+
 def _padded(values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
     return np.concatenate([values, np.repeat(values[-1:], length - len(values), axis=0)])
-
-
-def _path_length(actor: Actor) -> float:
-    assert actor.path is not None
-    return lines.length(actor.path)
 
 
 def _still_circles(still: list[Actor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

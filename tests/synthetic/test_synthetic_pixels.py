@@ -1,0 +1,89 @@
+"""What a table says of a box is what the picture shows at that place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sead_ray.geometry import invert, transform_points
+from sead_ray.synthetic import stage
+from sead_ray.synthetic.episode import drive
+from sead_ray.synthetic.render import Weather, render, view
+from sead_ray.synthetic.rig import CAMERAS
+from sead_ray.synthetic.scenery import build_scenery, painted_ground
+
+SIZE = (160, 90)
+LOCATION = "boston-seaport"
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list:
+    """(camera, image, owners, image without, pixel, actor) of road users that stand free in front of a camera."""
+    scenery, ground = build_scenery(LOCATION, 3), painted_ground(LOCATION, 3)
+    out = []
+    for scene in (1, 2):
+        episode = drive(LOCATION, 3, scene, 8)
+        for number, spec in enumerate(CAMERAS):
+            out += _free_actors(episode, float(episode.times_s[3]), number, spec, scenery, ground)
+    return out
+
+
+def _free_actors(episode, time, number, spec, scenery, ground) -> list:
+    tracks, pose = episode.tracks, episode.ego_pose(time)
+    poses = tracks.poses(time)
+    seen = view(number, *SIZE)
+
+    def picture():
+        faces = stage.faces_at(tracks, poses, tracks.is_braking(time), scenery, time, poses[0, :2], facing)
+        return render(seen, ground, faces, pose, Weather(False, False), np.random.default_rng(0))
+
+    axis = (pose.matrix @ spec.ego_from_camera.matrix)[:2, 2]
+    facing = float(np.arctan2(axis[1], axis[0]))
+    image, owners = picture()
+    camera_from_global = invert(pose.matrix @ spec.ego_from_camera.matrix)
+    out = []
+    for actor in range(1, len(tracks.actors)):
+        _width, length, height = tracks.actors[actor].size_wlh_m
+        centre = transform_points(camera_from_global, np.array([*poses[actor, :2], height / 2]))
+        if tracks.actors[actor].kind not in ("car", "bus") or not 4 < centre[2] < 30:
+            continue
+        u, v, _ = seen.intrinsics @ centre / centre[2]
+        inside = 2 <= u < owners.shape[1] - 2 and 2 <= v < owners.shape[0] - 2
+        if inside and (owners == actor).sum() > 60 * seen.finer**2:
+            body, tracks.actors[actor].body = tracks.actors[actor].body, None
+            without, _ = picture()
+            tracks.actors[actor].body = body
+            reach = int(0.6 * max(length, height) * seen.intrinsics[0, 0] / centre[2])
+            out.append((image, owners, without, (int(u), int(v)), actor, seen.finer, reach))
+    return out
+
+
+def test_there_is_something_to_see(pictures: list) -> None:
+    assert len(pictures) >= 5
+
+
+def test_box_centres_show_their_road_user(pictures: list) -> None:
+    hits = [owners[v, u] == actor for _, owners, _, (u, v), actor, _, _ in pictures]
+    assert np.mean(hits) > 0.7  # the rest is hidden behind somebody nearer
+    for _, owners, _, (u, v), actor, _, reach in pictures:
+        rows, columns = np.nonzero(owners == actor)
+        assert abs(columns.mean() - u) <= reach
+        assert abs(rows.mean() - v) <= reach
+
+
+def test_taking_a_road_user_away_changes_its_pixels_and_no_others(pictures: list) -> None:
+    for image, owners, without, _, actor, finer, _ in pictures:
+        changed = np.abs(image.astype(int) - without.astype(int)).max(axis=-1) > 6
+        mine = owners == actor
+        covered = mine.reshape(image.shape[0], finer, image.shape[1], finer).any(axis=(1, 3))
+        whole = mine.reshape(image.shape[0], finer, image.shape[1], finer).all(axis=(1, 3))
+        assert changed[whole].mean() > 0.75
+        rows, columns = np.nonzero(covered)
+        # Besides the body only the dark patch right below it changes.
+        away = np.nonzero(changed & ~covered)
+        span = columns.max() - columns.min() + 3
+        assert len(away[0]) == 0 or (
+            away[1].min() >= columns.min() - span
+            and away[1].max() <= columns.max() + span
+            and away[0].min() >= rows.min()
+        )

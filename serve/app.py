@@ -6,6 +6,8 @@ scale apart, and a hostile image can only hurt the one without the model.
 # No `from __future__ import annotations`: Serve types a builder's arguments by its annotation, which must be a class.
 
 import asyncio
+from collections.abc import Awaitable
+from typing import Any
 
 import click
 import ray
@@ -65,14 +67,16 @@ class RemoteScorer:
         self._info: ModelInfo | None = None
 
     async def info(self) -> ModelInfo:
-        if self._info is None:
-            self._info = await self._call(asyncio.wait_for(self._handle.info.remote(), STARTUP_ANSWER_S))
-        return self._info
+        info = self._info
+        if info is None:
+            info = await self._call(asyncio.wait_for(self._handle.info.remote(), STARTUP_ANSWER_S))
+            self._info = info
+        return info
 
     async def score(self, loaded: LoadedClip) -> Scored:
         return await self._call(self._handle.score.remote(loaded))
 
-    async def _call(self, answer):
+    async def _call(self, answer: Awaitable[Any]) -> Any:
         try:
             return await answer
         except TimeoutError:

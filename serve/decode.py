@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -136,17 +137,17 @@ def _pose(pose: PoseIn) -> Pose:
     return Pose(pose.translation_m, pose.rotation_wxyz)
 
 
-def _cameras(clip: ClipIn):
-    """(frame index, camera, field path of its image) of every image, in the model's order."""
+def _cameras(clip: ClipIn) -> Iterator[tuple[CameraIn, str]]:
+    """(camera, field path of its image) of every image, in the model's order."""
     for index, frame in enumerate(clip.frames):
         for name in CAMERAS:
-            yield index, getattr(frame.cameras, name), f"frames.{index}.cameras.{name}.image"
+            yield getattr(frame.cameras, name), f"frames.{index}.cameras.{name}.image"
 
 
 def _check_references(clip: ClipIn, upload: Upload) -> None:
     """Every image is there, and serves one camera of one frame."""
     used: set[str] = set()
-    for _, camera, field in _cameras(clip):
+    for camera, field in _cameras(clip):
         if camera.image not in upload.images:
             raise ApiError(422, f"There is no images part with the file name {camera.image!r}.", field)
         if camera.image in used:
@@ -159,7 +160,7 @@ def _check_references(clip: ClipIn, upload: Upload) -> None:
 def _common_size(clip: ClipIn, upload: Upload, max_pixels: int) -> tuple[int, int]:
     """(width, height) that the headers of all images agree on, and the clip where it says so."""
     common: tuple[int, int] | None = None
-    for _, camera, field in _cameras(clip):
+    for camera, field in _cameras(clip):
         width, height = _header_size(upload.images[camera.image], camera.image, field)
         if width * height > max_pixels:
             raise ApiError(
@@ -188,7 +189,7 @@ def _decode(clip: ClipIn, upload: Upload, geometry: ImageGeometry, config: Image
     shape = (len(clip.frames), len(CAMERAS), geometry.padded_height, geometry.width, 3)
     out = np.zeros(shape, np.uint8)
     images = out.reshape(-1, *shape[2:])
-    for position, (_, camera, field) in enumerate(_cameras(clip)):
+    for position, (camera, field) in enumerate(_cameras(clip)):
         try:
             decoded, _ = decode_images([upload.images[camera.image]], [camera.image], geometry, config)
         except InputError as error:

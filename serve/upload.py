@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from sead_ray.records import CAMERAS
 from serve.errors import ApiError
@@ -41,7 +41,7 @@ async def read_upload(request: Request, max_body_bytes: int, max_frames: int) ->
         await form.close()
 
 
-def _limit(request: Request, max_body_bytes: int):
+def _limit(request: Request, max_body_bytes: int) -> Receive:
     received = 0
 
     async def receive() -> Message:

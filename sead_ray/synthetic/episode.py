@@ -58,7 +58,7 @@ def drive(location: str, seed: int, scene: int, frames: int) -> Episode:
 def _choose_window(tracks: Tracks, duration_s: float, rng: np.random.Generator) -> float:
     """A start in the simulated time: usually where the ego's motion changes or somebody is near."""
     starts = np.arange(WARM_UP_S, WARM_UP_S + CHOICE_S, 0.5)
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         return float(rng.choice(starts))
     times = np.arange(0, WARM_UP_S + CHOICE_S + duration_s, 0.5)
     states = tracks.driver_states(0, times)

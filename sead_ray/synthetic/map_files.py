@@ -55,6 +55,8 @@ class _Writer:
 
     def polygon(self, exterior: NDArray[np.float64], holes: list[NDArray[np.float64]] | None = None) -> str:
         inner = [{"node_tokens": self.nodes(hole)} for hole in holes or []]
+        if len(exterior) > 8:  # straight stretches need no vertices
+            exterior = np.array(Polygon(exterior).simplify(0.02).exterior.coords)[:-1]
         return self.add("polygon", exterior_node_tokens=self.nodes(exterior), holes=inner)
 
     def line(self, points: NDArray[np.float64]) -> tuple[str, list[str]]:
@@ -304,6 +306,6 @@ def mask_png(town: Town) -> bytes:
             for ring in (polygon.exterior, *polygon.interiors)
         ]
         cv2.fillPoly(image, rings, 255)
-    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 6])
     assert done
     return data.tobytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,7 @@ def plan_world(world: WorldConfig) -> list[ScenePlan]:
     for split, scenes, logs, first in (("train", n_train, train_logs, 0), ("val", n_val, val_logs, train_logs)):
         rng = np.random.default_rng([world.seed, 5, first])
         night = _pick(scenes, NIGHT_SHARE, rng, least=int(scenes >= 3))
-        rain = _pick(scenes, RAIN_SHARE, rng, least=int(scenes >= 2))
+        rain = _pick(scenes, RAIN_SHARE, rng, least=int(scenes >= 2), last=night if scenes < 30 else set())
         no_can = _pick(scenes, NO_CAN_SHARE, rng, least=int(split == "train" and scenes >= 5))
         for index in range(scenes):
             log = index * logs // scenes
@@ -75,8 +76,10 @@ def plan_world(world: WorldConfig) -> list[ScenePlan]:
     return out
 
 
-def _pick(count: int, share: float, rng: np.random.Generator, least: int) -> set[int]:
-    return set(rng.permutation(count)[: max(least, round(share * count))].tolist())
+def _pick(count: int, share: float, rng: np.random.Generator, least: int, last: Set[int] = frozenset()) -> set[int]:
+    """A random share of the scenes; `last` are taken only where nobody else is left."""
+    order = sorted(rng.permutation(count).tolist(), key=lambda scene: scene in last)
+    return set(order[: max(least, round(share * count))])
 
 
 def token(seed: int, *parts: object) -> str:

@@ -7,11 +7,12 @@ Exit codes: 0 done; 2 the input cannot be used (one sentence on stderr says why)
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,12 @@ from sead_ray.config import RunConfig
 from sead_ray.errors import InputError, LabelsPending
 
 EXIT_BAD_INPUT, EXIT_WAITING, EXIT_INTERRUPTED = 2, 3, 130
+
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_VALUES = (
+    "Lists and dictionaries are JSON: --select.rounds '[0.1, 0.2]'. Switches: --select.key_frames, "
+    "--no-select.key_frames or --select.key_frames false. null stands for None. An option overrides the file."
+)
 
 
 def run_job(
@@ -41,7 +48,10 @@ def run_job(
     except InputError as error:
         _fail(str(error), EXIT_BAD_INPUT)
     except LabelsPending as pending:
-        _fail(f"Waiting for labels: the request is {pending.request}; start the same command again when they are there.", EXIT_WAITING)
+        _fail(
+            f"Waiting for labels: the request is {pending.request}; start the same command again when they are there.",
+            EXIT_WAITING,
+        )
     except KeyboardInterrupt:
         _fail("Interrupted; start the same command again to go on.", EXIT_INTERRUPTED)
 
@@ -56,7 +66,8 @@ def parse(
     """
     settings = _settings_class(schema, description)
     arguments, file, dry_run = _split_own_options(list(argv))
-    values = _read_yaml(file, schema) if file else {}
+    arguments = list(_spelled_out(arguments, set(_switches(schema))))
+    values = _read_yaml(file, schema) if file is not None else {}
     source = CliSettingsSource(
         settings,
         cli_parse_args=arguments,
@@ -64,6 +75,7 @@ def parse(
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_parse_none_str="null",
         cli_exit_on_error=True,
         root_parser=_parser(prog, description),
         parse_args_method=_parse_known,
@@ -72,13 +84,16 @@ def parse(
         parsed = settings(_yaml=values, _cli=source)  # pyright: ignore[reportCallIssue]
         return schema.model_validate(parsed.model_dump()), dry_run
     except ValidationError as error:
-        raise InputError(_sentence(error, file)) from None
+        raise InputError(_sentence(error)) from None  # the file on its own was valid
 
 
-def _parser(prog: str | None, description: str) -> Any:
-    import argparse
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message[:1].upper()}{message[1:]}: see --help.")
 
-    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+
+def _parser(prog: str | None, description: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=prog, description=description, epilog=_VALUES, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML with the settings that differ from the defaults")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what it would cost; do nothing")
     return parser
@@ -100,18 +115,50 @@ def _split_own_options(argv: list[str]) -> tuple[list[str], str | None, bool]:
             dry_run = True
         elif item == "--config":
             file = next(items, None)
-            if file is None:
+            if not file:
                 raise InputError("--config needs the path of a YAML file.")
         elif item.startswith("--config="):
             file = item.partition("=")[2]
+            if not file:
+                raise InputError("--config needs the path of a YAML file.")
         else:
             rest.append(item)
     return rest, file, dry_run
 
 
+def _switches(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of the yes-or-no settings."""
+    for name, field in schema.model_fields.items():
+        kind = field.annotation
+        if kind is bool:
+            yield prefix + name
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _switches(kind, f"{prefix}{name}.")
+
+
+def _spelled_out(argv: list[str], switches: set[str]) -> Iterator[str]:
+    """Turns `--key false`, `--key=false` of a switch into argparse's `--no-key`."""
+    position = 0
+    while position < len(argv):
+        option, equals, value = argv[position].partition("=")
+        position += 1
+        key = option.removeprefix("--")
+        if not option.startswith("--") or key not in switches:
+            yield argv[position - 1]
+            continue
+        if not equals and position < len(argv) and not argv[position].startswith("-"):
+            equals, value = "=", argv[position]
+            position += 1
+        if equals and value.lower() not in _TRUTH:
+            raise InputError(f"Configuration key {key}: {value!r} is neither true nor false.")
+        yield option if not equals or _TRUTH[value.lower()] else f"--no-{key}"
+
+
 def _read_yaml(file: str, schema: type[BaseModel]) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(Path(file).read_text())
+        values = yaml.safe_load(Path(file).read_text("utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"The configuration {file} is not a text in UTF-8.") from None
     except OSError as error:
         raise InputError(f"The configuration {file} cannot be read: {error.strerror}.") from None
     except yaml.YAMLError as error:
@@ -151,7 +198,7 @@ def _settings_class(schema: type[BaseModel], description: str) -> type[BaseSetti
     return Settings
 
 
-def _sentence(error: ValidationError, file: str | None) -> str:
+def _sentence(error: ValidationError, file: str | None = None) -> str:
     """The first of pydantic's complaints as one sentence that names the key."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
@@ -159,7 +206,11 @@ def _sentence(error: ValidationError, file: str | None) -> str:
     if first["type"] == "extra_forbidden":
         return f"Unknown configuration key {key}{where}."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"Configuration key {key or '(top level)'}{where}: {message[:1].lower()}{message[1:]} (got {first['input']!r})."
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # a rule over several keys, which it names
+        return f"Configuration{where}: {message}."
+    return (
+        f"Configuration key {key or '(top level)'}{where}: {message[:1].lower()}{message[1:]} (got {first['input']!r})."
+    )
 
 
 def _interrupt(_signum: int, _frame: Any) -> None:
@@ -167,5 +218,5 @@ def _interrupt(_signum: int, _frame: Any) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(message, file=sys.stderr, flush=True)
+    print(" ".join(message.splitlines()), file=sys.stderr, flush=True)
     raise SystemExit(code)

@@ -11,7 +11,8 @@ def plan(config: RunConfig) -> str:
     world = config.world
     images = world.scenes * world.frames * 6
     size = f"{world.image_width}x{world.image_height}"
-    return f"{world.scenes} scenes x {world.frames} frames, {images} images of {size}, seed {world.seed}, at {config.data.root}"
+    scenes = f"{world.scenes} scenes x {world.frames} frames"
+    return f"{scenes}, {images} images of {size}, seed {world.seed}, at {config.data.root}"
 
 
 def job(config: RunConfig) -> str:

@@ -8,12 +8,14 @@ from sead_ray.stages import layout
 from sead_ray.stages.lock import driver_lock
 from sead_ray.stages.plan import describe_plan
 from sead_ray.stages.prepare import ensure_world, prepare
+from sead_ray.stages.rounds import claim_config
 from sead_ray.storage import Store
 
 
 def job(config: RunConfig) -> str:
     run = Store(config.run_dir)
     with driver_lock(run):
+        claim_config(run, config)
         ensure_world(config)
         prepare(run, config)
     facts = run.manifest(layout.CLIPS)

@@ -17,7 +17,8 @@ def job(config: RoundConfig) -> str:
         buy(run, config.run, config.round, read_pool(run, config.run))
         facts = run.manifest(layout.selection(config.round))
     request = run.path(layout.label_request(config.round))
-    return f"{facts['n_clips']} clips, {facts['n_frames']} frames: {run.path(layout.selection_file(config.round))}, {request}"
+    table = run.path(layout.selection_file(config.round))
+    return f"{facts['n_clips']} clips, {facts['n_frames']} frames: {table}, {request}"
 
 
 if __name__ == "__main__":

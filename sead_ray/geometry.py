@@ -86,7 +86,8 @@ def transform_points(target_from_source: ArrayLike, points: ArrayLike) -> Array:
 
 def wrap_angle(angle_rad: ArrayLike) -> Array:
     """Angles folded into [-pi, pi)."""
-    return (np.asarray(angle_rad, np.float64) + np.pi) % (2 * np.pi) - np.pi
+    folded = (np.asarray(angle_rad, np.float64) + np.pi) % (2 * np.pi) - np.pi
+    return np.where(folded >= np.pi, -np.pi, folded)  # the remainder of a tiny negative number rounds up to 2 pi
 
 
 def vad_yaw_from_heading(heading_rad: ArrayLike) -> Array:
@@ -125,4 +126,6 @@ def box_corners_bev(center_xy: ArrayLike, length: float, width: float, heading_r
     along = np.array([np.cos(heading_rad), np.sin(heading_rad)]) * length / 2
     across = np.array([-np.sin(heading_rad), np.cos(heading_rad)]) * width / 2
     center = np.asarray(center_xy, np.float64)
-    return np.stack([center + along + across, center + along - across, center - along - across, center - along + across])
+    return np.stack(
+        [center + along + across, center + along - across, center - along - across, center - along + across]
+    )

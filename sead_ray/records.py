@@ -162,7 +162,16 @@ class FrameLabels:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> FrameLabels:
         annotations = tuple(
-            Annotation(**{key: tuple(value) if isinstance(value, list) else value for key, value in item.items()})
+            Annotation(
+                instance_token=item["instance_token"],
+                category=item["category"],
+                category_index=item["category_index"],
+                translation_m=tuple(item["translation_m"]),
+                size_wlh_m=tuple(item["size_wlh_m"]),
+                rotation_wxyz=tuple(item["rotation_wxyz"]),
+                n_lidar_points=item["n_lidar_points"],
+                n_radar_points=item["n_radar_points"],
+            )
             for item in row["annotations"]
         )
         vectors = tuple(
@@ -337,9 +346,39 @@ def check_schema(table_schema: pa.Schema, expected: pa.Schema, versions: set[int
             f"{path} has schema version {max(versions)}, newer than the {SCHEMA_VERSION} that this release reads: "
             "upgrade sead_ray."
         )
-    missing = [name for name in expected.names if name not in table_schema.names]
+    missing, other = [], []
+    _compare(pa.struct(table_schema), pa.struct(expected), "", missing, other)
     if missing:
         raise InputError(f"{path} lacks the column(s) {', '.join(missing)}.")
+    if other:
+        raise InputError(f"{path} holds another type than expected in the column(s) {', '.join(other)}.")
+
+
+def _compare(found: pa.DataType, expected: pa.DataType, name: str, missing: list[str], other: list[str]) -> None:
+    """Collects columns that `found` lacks and those of another kind; widths of numbers and lists may differ."""
+    if pa.types.is_struct(expected) and pa.types.is_struct(found):
+        for field_ in expected:
+            inner = f"{name}.{field_.name}" if name else field_.name
+            index = found.get_field_index(field_.name)
+            if index < 0:
+                missing.append(inner)
+            else:
+                _compare(found.field(index).type, field_.type, inner, missing, other)
+    elif _kind(expected) == _kind(found) == "list":
+        _compare(found.value_type, expected.value_type, name, missing, other)
+    elif _kind(expected) != _kind(found):
+        other.append(name)
+
+
+def _kind(kind: pa.DataType) -> str:
+    types = pa.types
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return "list"
+    if types.is_string(kind) or types.is_large_string(kind):
+        return "string"
+    if types.is_integer(kind) or types.is_floating(kind):
+        return "number"
+    return str(kind)
 
 
 def _pose_row(pose: Pose) -> list[float]:

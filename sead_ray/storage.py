@@ -27,6 +27,8 @@ from sead_ray.records import check_schema
 
 MANIFEST = "manifest.json"
 
+Names = list[str]  # inside Store, `list` is its method
+
 
 @dataclass(frozen=True)
 class Store:
@@ -35,8 +37,8 @@ class Store:
     root: str
 
     def __post_init__(self) -> None:
-        if "://" not in self.root:
-            object.__setattr__(self, "root", os.path.abspath(self.root))
+        root = self.root.removeprefix("file://")
+        object.__setattr__(self, "root", root.rstrip("/") if "://" in root else os.path.abspath(root))
 
     @property
     def is_local(self) -> bool:
@@ -58,6 +60,8 @@ class Store:
                 return stream.read()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise InputError(f"{self.path(key)} does not exist.") from None
+        except OSError as error:
+            raise InputError(f"{self.path(key)} cannot be read: {' '.join(str(error).split()).rstrip('.')}.") from None
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Atomic: readers see the old content or the whole new one."""
@@ -80,7 +84,7 @@ class Store:
     def read_json(self, key: str) -> Any:
         try:
             return json.loads(self.read_bytes(key))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{self.path(key)} is not valid JSON: {error}.") from None
 
     def write_json(self, key: str, value: Any) -> None:
@@ -90,14 +94,16 @@ class Store:
         fs, path = self._open(key)
         return fs.get_file_info(path).type != pafs.FileType.NotFound
 
-    def list(self, key: str = "", suffix: str = "") -> list[str]:
+    def list(self, key: str = "", suffix: str = "") -> Names:
         """Names of the files directly below `key`, sorted; unfinished ones (.tmp) are left out."""
         fs, path = self._open(key)
         infos = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
         return sorted(
             info.base_name
             for info in infos
-            if info.type == pafs.FileType.File and info.base_name.endswith(suffix) and not info.base_name.endswith(".tmp")
+            if info.type == pafs.FileType.File
+            and info.base_name.endswith(suffix)
+            and not info.base_name.endswith(".tmp")
         )
 
     def remove(self, key: str) -> None:
@@ -127,7 +133,7 @@ class Store:
         self,
         key: str,
         schema: pa.Schema,
-        columns: list[str] | None = None,
+        columns: Names | None = None,
         where: pc.Expression | None = None,
         batch_size: int = 256,
     ) -> Iterator[dict[str, Any]]:
@@ -140,18 +146,29 @@ class Store:
             raise InputError(f"{self.path(key)} does not exist.")
         try:
             file = pq.ParquetFile(path, filesystem=fs)
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{self.path(key)} is not a readable Parquet file: {error}.") from None
-        names = file.schema_arrow.names
-        versions: set[int] = set()
-        if "schema_version" in names:
-            versions = set(file.read(columns=["schema_version"]).column(0).to_pylist())
+            versions: set[int] = set()
+            if "schema_version" in file.schema_arrow.names:
+                column = file.read(columns=["schema_version"]).column(0)
+                versions = {value for value in column.to_pylist() if isinstance(value, int)}
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(key, error) from None
         check_schema(file.schema_arrow, schema, versions, self.path(key))
         rows = pads.dataset(path, filesystem=fs, format="parquet").scanner(
             columns=columns, filter=where, batch_size=batch_size, batch_readahead=1, fragment_readahead=0
         )
-        for batch in rows.to_batches():
+        batches = rows.to_batches()
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowInvalid, OSError) as error:  # damaged behind its intact footer
+                raise self._unreadable(key, error) from None
+            if batch is None:
+                return
             yield from batch.to_pylist()
+
+    def _unreadable(self, key: str, error: Exception) -> InputError:
+        reason = " ".join(str(error).split()).rstrip(".")
+        return InputError(f"{self.path(key)} is not a readable Parquet file: {reason}.")
 
     def publish(self, key: str, facts: dict[str, Any]) -> None:
         """Publishes the folder `key`: writes its manifest, with the SHA-256 of each file directly in it."""

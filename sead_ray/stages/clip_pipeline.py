@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
+import ray.exceptions
 import torch
 from ray.data import ActorPoolStrategy, DataContext
 
@@ -95,9 +96,7 @@ def run_pipeline(
         num_gpus=size.gpus_per_actor,
         num_cpus=size.cpus_per_actor,
     )
-    finished = modelled.map_batches(
-        _finish, fn_args=[finish], batch_format="pyarrow", num_cpus=size.cpus_per_decoder
-    )
+    finished = modelled.map_batches(_finish, fn_args=[finish], batch_format="pyarrow", num_cpus=size.cpus_per_decoder)
     try:
         for table in finished.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from table.to_pylist()

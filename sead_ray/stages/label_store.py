@@ -13,9 +13,7 @@ from sead_ray.stages import layout
 from sead_ray.storage import Store
 
 
-def read_labels(
-    run: Store, config: RunConfig, frame_tokens: set[str], clip_tokens: set[str]
-) -> dict[str, FrameLabels]:
+def read_labels(run: Store, config: RunConfig, frame_tokens: set[str], clip_tokens: set[str]) -> dict[str, FrameLabels]:
     """Labels of `frame_tokens`, by frame token; only rows of `clip_tokens` are read.
 
     Raises:

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sead_ray.storage import Store
 
 
 @contextmanager
-def driver_lock(run: Store) -> Iterator[None]:
+def driver_lock(run: Store) -> Generator[None, None, None]:
     """Holds the run folder for this process; the kernel lets go when the process ends, however it ends.
 
     Raises:

@@ -10,7 +10,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def prefetch(load: Callable[[int], T], batches: Sequence[Sequence[int]], threads: int, ahead: int = 2) -> Iterator[list[T]]:
+def prefetch(
+    load: Callable[[int], T], batches: Sequence[Sequence[int]], threads: int, ahead: int = 2
+) -> Iterator[list[T]]:
     """Yields `[load(i) for i in batch]` for each batch, `ahead` batches loaded meanwhile.
 
     An exception of `load` is raised where its batch would have been yielded.

@@ -45,7 +45,8 @@ class Progress:
             self._last = time.monotonic()
             rate = (self.done - self._first) / max(self._last - self._started, 1e-9)
             left = (self.total - self.done) / rate if rate else float("inf")
-            say(f"{self.stage}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left{f', {note}' if note else ''}")
+            behind = f", {note}" if note else ""
+            say(f"{self.stage}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left{behind}")
 
 
 def say(line: str) -> None:

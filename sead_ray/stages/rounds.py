@@ -113,10 +113,14 @@ def claim_config(run: Store, config: RunConfig) -> None:
     if run.exists(layout.CONFIG):
         theirs = run.read_json(layout.CONFIG)
         key = _first_difference(_fixed(theirs), _fixed(mine))
+        if key == "select.rounds":
+            raise InputError(
+                f"The run folder {run.root} was begun with select.rounds {theirs['select']['rounds']}: "
+                "begin with the same shares (more may follow), or use another run_dir."
+            )
         if key:
             raise InputError(
-                f"The run folder {run.root} was begun with another {key}: "
-                "use that value again, or another run_dir."
+                f"The run folder {run.root} was begun with another {key}: use that value again, or another run_dir."
             )
     run.write_json(layout.CONFIG, mine)
 
@@ -136,4 +140,6 @@ def _first_difference(theirs: Any, mine: Any, path: str = "") -> str:
             if found:
                 return found
         return ""
+    if path == "select.rounds" and isinstance(theirs, list):  # a run may be given a larger budget later
+        mine = mine[: len(theirs)]
     return "" if theirs == mine else path

@@ -120,7 +120,9 @@ def _part_rows(run: Store, parts: str, columns: list[str] | None = None) -> Any:
 
 
 def _publish(run: Store, number: int, parts: str, tokens: set[str], version: str, seconds: float) -> None:
-    rows = sorted((row for row in _part_rows(run, parts) if row["clip_token"] in tokens), key=lambda row: row["clip_token"])
+    rows = sorted(
+        (row for row in _part_rows(run, parts) if row["clip_token"] in tokens), key=lambda row: row["clip_token"]
+    )
     missing = len(tokens) - len(rows)
     if missing:
         raise RuntimeError(f"scoring round {number} ended with {missing} of {len(tokens)} clips missing")

@@ -20,7 +20,6 @@ from sead_ray.stages.score import read_scores
 from sead_ray.storage import Store
 
 
-
 @dataclass(frozen=True)
 class PoolTable:
     """The pool as selection sees it, and each clip's frame tokens in order (for the label request)."""

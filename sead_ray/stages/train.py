@@ -10,14 +10,15 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ray.train
-from ray.train import CheckpointConfig, FailureConfig, RunConfig as RayRunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from sead_ray.config import RunConfig, TrainConfig
@@ -47,15 +48,19 @@ class Schedule:
 def schedule(n_samples: int, config: TrainConfig) -> Schedule:
     """Epochs from the configuration, raised to `min_steps` and cut to `max_steps`; the last batch may be smaller.
 
+    Where `max_steps` is below one pass over the samples, the only epoch ends early, on a random part of them.
+
     Raises:
         InputError: nothing to train on.
     """
     if n_samples < 1:
         raise InputError("There is no labelled frame to train on.")
     steps = math.ceil(n_samples / config.global_batch)
+    if config.max_steps is not None:
+        steps = min(steps, config.max_steps)
     epochs = max(config.epochs, math.ceil(config.min_steps / steps))
     if config.max_steps is not None:
-        epochs = max(1, min(epochs, config.max_steps // steps))
+        epochs = min(epochs, config.max_steps // steps)
     return Schedule(n_samples, config.global_batch, steps, epochs)
 
 
@@ -116,7 +121,7 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
 
 
 @contextmanager
-def _shown_progress(run: Store, number: int, plan: Schedule) -> Iterator[None]:
+def _shown_progress(run: Store, number: int, plan: Schedule) -> Generator[None, None, None]:
     """Shows what rank 0 writes down of its progress while the training runs."""
     ended = threading.Event()
 
@@ -152,7 +157,12 @@ def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Sche
         model, _ = load_model(Store(path), MODEL)
         metrics = (Path(path) / "metrics.jsonl").read_bytes()
     folder = layout.model(number)
-    info = {"round": number, "seed": config.seed, "image": config.image.model_dump(), "score": config.score.model_dump()}
+    info = {
+        "round": number,
+        "seed": config.seed,
+        "image": config.image.model_dump(),
+        "score": config.score.model_dump(),
+    }
     saved = save_model(run, folder, model, info)
     run.write_bytes(f"{folder}/metrics.jsonl", metrics)
     last = json.loads(metrics.splitlines()[-1])

@@ -1,0 +1,73 @@
+"""The settings: frozen, complete defaults from the paper, nothing unknown accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sead_ray.config import RunConfig, Schema, SelectConfig, ServeConfig
+
+CONFIGS = sorted((Path(__file__).parent.parent / "jobs" / "configs").glob("*.yaml"))
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, dict) and prefix + key != "model.overrides"
+        flat.update(leaves(value, f"{prefix}{key}.") if nested else {prefix + key: value})
+    return flat
+
+
+def schemas(model: type[BaseModel] = RunConfig) -> list[type[BaseModel]]:
+    inner = [field.annotation for field in model.model_fields.values()]
+    nested = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return [model, *(deep for kind in nested for deep in schemas(kind))]
+
+
+def test_there_are_configurations() -> None:
+    assert {"demo.yaml", "nuscenes_sead.yaml"} <= {path.name for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configurations_validate_and_state_only_differences(path: Path) -> None:
+    values = yaml.safe_load(path.read_text())
+    config = RunConfig.model_validate(values)
+    defaults = leaves(RunConfig().model_dump())
+    restated = {"data.root", "data.version", "model.preset"}  # what a reader looks for first may be said again
+    same = [key for key, value in leaves(values).items() if defaults[key] == value and key not in restated]
+    assert same == []
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_defaults_are_the_papers() -> None:
+    config = RunConfig()
+    assert config.select.rounds == [0.1, 0.2, 0.3]
+    assert config.select.valuable_ratio == pytest.approx(1 / 3)
+    assert (config.score.theta_confidence, config.score.theta_distance_m) == (0.5, 5.0)
+    assert (config.train.epochs, config.train.global_batch) == (20, 8)
+    assert (config.train.learning_rate, config.train.weight_decay) == (2e-4, 0.01)
+
+
+@pytest.mark.parametrize("schema", [*schemas(), ServeConfig], ids=lambda schema: schema.__name__)
+def test_every_schema_is_frozen_and_refuses_unknown_keys(schema: type[BaseModel]) -> None:
+    assert issubclass(schema, Schema)
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        schema.model_validate({"no_such_key": 1})
+    value = schema()
+    name = next(iter(schema.model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(value, name, getattr(value, name))
+
+
+@pytest.mark.parametrize("rounds", [[], [0.2, 0.1], [0.1, 0.1], [0.0, 0.1], [0.5, 1.1], [-0.1]])
+def test_rounds_must_grow_within_the_pool(rounds: list[float]) -> None:
+    with pytest.raises(ValidationError, match="rounds"):
+        SelectConfig(rounds=rounds)
+
+
+def test_the_whole_pool_may_be_bought() -> None:
+    assert SelectConfig(rounds=[0.5, 1.0]).rounds == [0.5, 1.0]

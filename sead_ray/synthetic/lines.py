@@ -69,7 +69,8 @@ def bezier(start: Line, start_direction: Line, end: Line, end_direction: Line, s
     t = np.linspace(0.0, 1.0, 64)[:, None]
     controls = (start, start + reach * start_direction, end - reach * end_direction, end)
     weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
-    return resample(sum(weight * control for weight, control in zip(weights, controls)), spacing_m)
+    points = np.sum([weight * control for weight, control in zip(weights, controls)], axis=0)
+    return resample(points, spacing_m)
 
 
 def headings(line: Line) -> NDArray[np.float64]:

@@ -56,7 +56,7 @@ class _Writer:
     def polygon(self, exterior: NDArray[np.float64], holes: list[NDArray[np.float64]] | None = None) -> str:
         inner = [{"node_tokens": self.nodes(hole)} for hole in holes or []]
         if len(exterior) > 8:  # straight stretches need no vertices
-            exterior = np.array(Polygon(exterior).simplify(0.02).exterior.coords)[:-1]
+            exterior = np.array(polygons_of(Polygon(exterior).simplify(0.02))[0].exterior.coords)[:-1]
         return self.add("polygon", exterior_node_tokens=self.nodes(exterior), holes=inner)
 
     def line(self, points: NDArray[np.float64]) -> tuple[str, list[str]]:
@@ -103,7 +103,7 @@ def _areas(writer: _Writer) -> str:
 
 
 def _shape(writer: _Writer, polygon: Polygon) -> str:
-    polygon = polygon.simplify(0.05)
+    polygon = polygons_of(polygon.simplify(0.05))[0]
     holes = [np.array(ring.coords)[:-1] for ring in polygon.interiors]
     return writer.polygon(np.array(polygon.exterior.coords)[:-1], holes)
 
@@ -305,7 +305,7 @@ def mask_png(town: Town) -> bytes:
             np.round(np.array(ring.coords) / MASK_CELL_M * [1, -1] + [0, cells]).astype(np.int32)
             for ring in (polygon.exterior, *polygon.interiors)
         ]
-        cv2.fillPoly(image, rings, 255)
+        cv2.fillPoly(image, rings, (255,))
     done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 6])
     assert done
     return data.tobytes()

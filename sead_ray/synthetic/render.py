@@ -147,7 +147,7 @@ def render(
     image = np.clip(colour, 0, 255).astype(np.uint8)
     if seen.finer > 1:
         image = cv2.resize(image, (seen.width, seen.height), interpolation=cv2.INTER_AREA)
-    return image, owner
+    return np.asarray(image, np.uint8), owner
 
 
 def rasterise(quads: NDArray[np.float32], seen: View, camera_from_global: NDArray) -> tuple[NDArray, NDArray]:
@@ -180,7 +180,7 @@ def rasterise(quads: NDArray[np.float32], seen: View, camera_from_global: NDArra
             continue
         mask = scratch[y0:y1, x0:x1]
         mask[:] = 0
-        cv2.fillConvexPoly(mask, corners - np.array([x0 * 16, y0 * 16], np.int32), 1, shift=4)
+        cv2.fillConvexPoly(mask, corners - np.array([x0 * 16, y0 * 16], np.int32), (1,), shift=4)
         near = (a * columns[x0:x1] + c) + b * rows[y0:y1]
         kept = depth[y0:y1, x0:x1]
         win = mask.view(np.bool_) & (near > kept)
@@ -285,6 +285,6 @@ def _streaks(colour: NDArray[np.float32], weather: Weather, rng: np.random.Gener
     for x, y, size in rng.random((90, 3)):
         reach = (6 + 16 * size) * scale
         start, end = (int(x * width), int(y * height)), (int(x * width - reach * 0.15), int(y * height + reach))
-        cv2.line(layer, start, end, 255, max(1, round(scale)), cv2.LINE_AA)
+        cv2.line(layer, start, end, (255,), max(1, round(scale)), cv2.LINE_AA)
     strength = 0.12 if weather.night else 0.3
     return colour + (np.float32(215) - colour) * (layer[..., None].astype(np.float32) / 255 * strength)

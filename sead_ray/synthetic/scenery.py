@@ -231,7 +231,7 @@ def _lamp_light(lamps: NDArray[np.float64], cells: int) -> NDArray[np.uint8]:
         if 0 <= row < small.shape[0] and 0 <= column < small.shape[1]:
             small[row, column] = 1
     small = cv2.GaussianBlur(small, (0, 0), 5.0) * (2 * np.pi * 25)
-    return cv2.resize((np.clip(small, 0, 1) * 255).astype(np.uint8), (cells, cells))
+    return np.asarray(cv2.resize((np.clip(small, 0, 1) * 255).astype(np.uint8), (cells, cells)), np.uint8)
 
 
 def _pixels(points: NDArray[np.float64]) -> NDArray[np.int32]:

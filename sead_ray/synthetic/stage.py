@@ -45,7 +45,7 @@ def faces_at(
             continue
         place = np.array([*poses[number, :2], 0.0])
         mine = np.concatenate([body.quads, shadow_quad(actor.size_wlh_m)[None]])
-        quads.append((rotate_z(mine, poses[number, 2]) + place).astype(np.float32))
+        quads.append((rotate_z(mine.astype(np.float64), poses[number, 2]) + place).astype(np.float32))
         lights = body.glow.copy()
         paint = body.colours.copy()
         parked = actor.tags.get("state") == "parked"
@@ -59,7 +59,7 @@ def faces_at(
     lamps, paint = _signal_faces(scenery, tracks.signals, time_s, eye)
     quads.append(lamps)
     colours.append(paint)
-    glow.append(np.ones(len(lamps)))
+    glow.append(np.ones(len(lamps), np.int8))
     owner.append(np.full(len(lamps), -1))
     return Faces(
         np.concatenate(quads).astype(np.float32),

@@ -176,7 +176,7 @@ def _lanes(number: int, road: Road, drives_right: bool) -> list[Lane]:
         for rank in range(road.lanes):
             left = side * (rank + 0.5) * LANE_M
             line = lines.offset(road.line, left if forward else -left)
-            nodes = road.nodes if forward else road.nodes[::-1]
+            nodes = road.nodes if forward else (road.nodes[1], road.nodes[0])
             out.append(Lane(number, forward, rank, line if forward else line[::-1].copy(), nodes))
     return out
 

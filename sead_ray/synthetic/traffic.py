@@ -147,7 +147,7 @@ class _World:
         longest = max(len(route.points) for route in self.routes if route is not None)
         self.points = np.stack([_padded(route.points, longest) for route in self.routes if route is not None])
         self.limits = np.stack([_padded(route.limits_mps, longest) for route in self.routes if route is not None])
-        self.along = np.array([actors[number].start_m for number in self.drivers])
+        self.along: NDArray[np.float64] = np.array([actors[number].start_m for number in self.drivers])
         self.speed = np.array([actors[number].speed_mps for number in self.drivers])
         self.acceleration = np.zeros(len(self.drivers))
         self.eagerness = np.array([actors[number].eagerness for number in self.drivers])

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +134,15 @@ def _write_maps(store: Store, world: WorldConfig, plans: list[ScenePlan]) -> Non
     tables = fixed_tables(world.seed, _logs(plans), (world.image_width, world.image_height))
     locations = sorted({plan.log.location for plan in plans})
     for location, row in zip(locations, tables["map"]):
-        town = build_town(location, world.seed)
-        store.write_bytes(f"maps/expansion/{location}.json", json.dumps(map_expansion(town)).encode())
-        store.write_bytes(row["filename"], mask_png(town))
+        expansion, mask = _map_bytes(location, world.seed)
+        store.write_bytes(f"maps/expansion/{location}.json", expansion)
+        store.write_bytes(row["filename"], mask)
+
+
+@lru_cache(maxsize=4)
+def _map_bytes(location: str, seed: int) -> tuple[bytes, bytes]:
+    town = build_town(location, seed)
+    return json.dumps(map_expansion(town)).encode(), mask_png(town)
 
 
 def _logs(plans: list[ScenePlan]) -> list[Any]:

@@ -12,7 +12,7 @@ from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.stages.lock import driver_lock
 from sead_ray.stages.plan import describe_plan, require_prepared
-from sead_ray.stages.rounds import claim_config
+from sead_ray.stages.rounds import claim_config, located
 from sead_ray.storage import Store
 
 
@@ -22,7 +22,7 @@ class RoundConfig(RunConfig):
 
     @property
     def run(self) -> RunConfig:
-        return RunConfig.model_validate(self.model_dump(exclude={"round"}))
+        return located(RunConfig.model_validate(self.model_dump(exclude={"round"})))
 
 
 @contextmanager

@@ -55,5 +55,10 @@ def train_progress(number: int) -> str:
     return f"{round_folder(number)}/training.json"
 
 
+def train_error(number: int) -> str:
+    """The sentence of an `InputError` that ended the training: retrying would meet it again."""
+    return f"{round_folder(number)}/training_error.json"
+
+
 def evaluation(number: int) -> str:
     return f"{round_folder(number)}/evaluation"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -31,6 +32,7 @@ from sead_ray.storage import Store
 # Settings that say where and with what a run is computed, not what comes out of it: they may change on a restart.
 _FREE_KEYS = {
     "run_dir": None,
+    "data": {"root"},
     "notice": None,
     "labels": {"delivery"},
     "train": {"num_workers", "gpus_per_worker", "cpus_per_worker", "loader_threads", "cache_gib", "max_failures"},
@@ -54,6 +56,7 @@ def run_rounds(config: RunConfig) -> Store:
     Raises:
         InputError: bad data or settings. RunBusyError: another driver. LabelsPending: `labels.mode: wait`.
     """
+    config = located(config)
     run = Store(config.run_dir)
     with driver_lock(run):
         claim_config(run, config)
@@ -101,6 +104,19 @@ def bought_frames(selections: list[Selection]) -> dict[str, list[int]]:
     return {
         item.clip_token: list(range(item.frame_start, item.frame_stop)) for item in selections if item.n_frames_bought
     }
+
+
+def located(config: RunConfig) -> RunConfig:
+    """The configuration with absolute local paths: Ray's workers have another working directory."""
+    changes: dict[str, Any] = {"run_dir": Store(config.run_dir).root}
+    changes["data"] = config.data.model_copy(update={"root": Store(config.data.root).root})
+    if config.model.backbone_weights:
+        weights = os.path.abspath(config.model.backbone_weights)
+        changes["model"] = config.model.model_copy(update={"backbone_weights": weights})
+    if config.labels.delivery:
+        delivery = Store(config.labels.delivery).root
+        changes["labels"] = config.labels.model_copy(update={"delivery": delivery})
+    return config.model_copy(update=changes)
 
 
 def claim_config(run: Store, config: RunConfig) -> None:

@@ -109,12 +109,13 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
+    run.remove(layout.train_error(number))
     try:
         with _shown_progress(run, number, plan):
             result = trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        _raise_input_error(error)
-        raise
+    finally:
+        if run.exists(layout.train_error(number)):
+            raise InputError(run.read_json(layout.train_error(number))["error"])
     if result.checkpoint is None:
         raise RuntimeError(f"training round {number} ended without a checkpoint")
     return result
@@ -127,11 +128,13 @@ def _shown_progress(run: Store, number: int, plan: Schedule) -> Generator[None, 
 
     def follow() -> None:
         with Progress(f"train round {number}", plan.total_steps, "step") as progress:
-            while not ended.wait(1.0):
+            while True:
+                last = ended.wait(1.0)
                 if run.exists(layout.train_progress(number)):
                     state = run.read_json(layout.train_progress(number))
                     progress.advance(state["step"] - progress.done, f"loss {state['loss']:.3f}")
-            progress.advance(plan.total_steps - progress.done)
+                if last:
+                    return
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -140,16 +143,6 @@ def _shown_progress(run: Store, number: int, plan: Schedule) -> Generator[None, 
     finally:
         ended.set()
         thread.join()
-
-
-def _raise_input_error(error: ray.train.TrainingFailedError) -> None:
-    """A worker's InputError ends the training; the user wants its sentence, not the traceback."""
-    for inner in getattr(error, "worker_failures", {}).values():
-        cause = inner
-        while cause is not None:
-            if isinstance(cause, InputError):
-                raise InputError(str(cause)) from None
-            cause = getattr(cause, "cause", None) or cause.__cause__
 
 
 def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Schedule, seconds: float) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sead_ray.config import RunConfig
+from sead_ray.errors import InputError
 from sead_ray.model.contract import FrameBatch
 from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
@@ -39,7 +40,21 @@ MODEL = "model"  # folder of the weights in a checkpoint
 
 
 def train_worker(arguments: dict[str, Any]) -> None:
-    """Entry point of a worker. Resumes from the last checkpoint where there is one."""
+    """Entry point of a worker. Resumes from the last checkpoint where there is one.
+
+    What the user must mend (`InputError`) is written down for the driver instead of raised, since Ray Train would
+    start the workers again; peers that fail in the exchange with this worker are, and find the note.
+    """
+    run, note = Store(arguments["run_root"]), layout.train_error(arguments["round"])
+    if run.exists(note):
+        return
+    try:
+        _train(arguments)
+    except InputError as error:
+        run.write_json(note, {"error": str(error)})
+
+
+def _train(arguments: dict[str, Any]) -> None:
     config = RunConfig.model_validate(arguments["config"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
@@ -158,7 +173,8 @@ class _Trainer:
         self.history.append({"step": number, "epoch": epoch, "lr": rate, "loss": sum(values), "losses": terms})
         if not math.isfinite(sum(values)):
             raise RuntimeError(f"the loss is not finite at step {number}: {terms}")
-        if time.monotonic() - self._shown > PROGRESS_EVERY_S:
+        done = number == self.schedule["epochs"] * self.schedule["steps_per_epoch"]
+        if done or time.monotonic() - self._shown > PROGRESS_EVERY_S:
             self._shown = time.monotonic()
             self.run.write_json(layout.train_progress(self.round), {"step": number, "loss": sum(values)})
 

@@ -138,16 +138,20 @@ def render(
     colour *= _light(weather, seen.beam, light)[..., None]
     sky = weather.haze + (weather.zenith - weather.haze) * seen.rise[..., None]
     above = seen.inverse_depth == 0
-    np.copyto(colour, sky.astype(np.float32), where=above[..., None])
-    shades = _face_colours(faces, global_from_ego, weather)
+    np.copyto(colour, sky, where=above[..., None])
     drawn = which >= 0
-    np.copyto(colour, shades[which], where=drawn[..., None])
-    colour = _weathered(colour, depth, drawn & (faces.glow[which] > 0), above & ~drawn, seen, weather, rng)
+    shades = _face_colours(faces, global_from_ego, weather)
+    np.copyto(colour, shades.take(which, axis=0, mode="clip"), where=drawn[..., None])
     owner = np.where(drawn, faces.owner[which], -1)
-    image = np.clip(colour, 0, 255).astype(np.uint8)
+    # Air and sensor act on the picture's own pixels, of which the drawing grid may have several.
+    step = slice(None, None, seen.finer)
     if seen.finer > 1:
-        image = cv2.resize(image, (seen.width, seen.height), interpolation=cv2.INTER_AREA)
-    return np.asarray(image, np.uint8), owner
+        size = (seen.width, seen.height)
+        colour = np.asarray(cv2.resize(colour, size, interpolation=cv2.INTER_AREA), np.float32)
+    which, drawn = which[step, step], drawn[step, step]
+    glowing = drawn & (faces.glow[which] > 0)
+    colour = _weathered(colour, depth[step, step], glowing, above[step, step] & ~drawn, weather, rng)
+    return np.clip(colour, 0, 255).astype(np.uint8), owner
 
 
 def rasterise(quads: NDArray[np.float32], seen: View, camera_from_global: NDArray) -> tuple[NDArray, NDArray]:
@@ -258,7 +262,7 @@ def _face_colours(faces: Faces, global_from_ego: Pose, weather: Weather) -> NDAr
     return (faces.colours * shade[:, None]).astype(np.float32)
 
 
-def _weathered(colour, depth, glowing, sky, seen: View, weather: Weather, rng: np.random.Generator):
+def _weathered(colour, depth, glowing, sky, weather: Weather, rng: np.random.Generator) -> NDArray[np.float32]:
     """Haze, rain, the glow of lights at night, the sensor's noise."""
     clear = np.exp(-1 / (np.maximum(depth, 1e-4) * np.float32(weather.haze_m)))
     clear[sky] = 1.0
@@ -272,7 +276,7 @@ def _weathered(colour, depth, glowing, sky, seen: View, weather: Weather, rng: n
         grey = colour.mean(axis=-1, keepdims=True)
         colour = grey + 0.6 * (colour - grey)
         colour = _streaks(colour, weather, rng)
-    sigma = 5.0 if weather.night else 2.0
+    sigma = 3.5 if weather.night else 1.5
     noise = rng.normal(0, sigma, (64, 96)).astype(np.float32)
     tiles = (-(-colour.shape[0] // 64), -(-colour.shape[1] // 96))
     return colour + np.tile(noise, tiles)[: colour.shape[0], : colour.shape[1], None]

@@ -23,7 +23,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from sead_ray.errors import InputError
-from sead_ray.records import check_schema
+from sead_ray.schemas import check_schema
 
 MANIFEST = "manifest.json"
 

@@ -12,7 +12,7 @@ import pytest
 
 from sead_ray import records
 from sead_ray.errors import InputError
-from sead_ray.records import CLIP_SCHEMA, LABEL_SCHEMA, SCORE_SCHEMA, SELECTION_SCHEMA
+from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA, SCHEMA_VERSION, SCORE_SCHEMA, SELECTION_SCHEMA
 from sead_ray.storage import Store
 from tests.hand_made import make_clip, make_labels, make_score, make_selection
 
@@ -52,7 +52,7 @@ def test_labels_of_an_empty_frame_survive_parquet(tmp_path: Path) -> None:
 )
 def test_score_survives_parquet(tmp_path: Path, score: records.ClipScore) -> None:
     row = through_parquet(tmp_path, score.to_row(), SCORE_SCHEMA)
-    assert row.pop("schema_version") == records.SCHEMA_VERSION
+    assert row.pop("schema_version") == SCHEMA_VERSION
     assert records.ClipScore(**row) == score
 
 
@@ -73,7 +73,7 @@ def test_a_clip_has_no_place_for_a_label() -> None:
 def test_schemas_are_those_of_the_golden_file(repository_root: Path) -> None:
     """Files of older releases must stay readable. Changed on purpose: raise SCHEMA_VERSION, edit the golden file."""
     golden = (repository_root / "tests/golden/schemas.txt").read_text().splitlines()
-    now = [f"version {records.SCHEMA_VERSION}"]
+    now = [f"version {SCHEMA_VERSION}"]
     now += [f"{table}.{field.name}: {field.type}" for table, schema in SCHEMAS.items() for field in schema]
     assert now[1:] == golden[1:], "a schema changed: raise SCHEMA_VERSION and bring tests/golden/schemas.txt up to date"
     assert now[0] == golden[0], "SCHEMA_VERSION changed: bring tests/golden/schemas.txt up to date"
@@ -102,9 +102,9 @@ def table_of(schema: pa.Schema, row: dict[str, Any]) -> pa.Table:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_newer_version_is_refused_even_without_its_columns(tmp_path: Path, name: str) -> None:
-    newer = pa.table({"schema_version": pa.array([1, records.SCHEMA_VERSION + 1], pa.int32())})
+    newer = pa.table({"schema_version": pa.array([1, SCHEMA_VERSION + 1], pa.int32())})
     message = refusal(tmp_path, newer, SCHEMAS[name])
-    assert f"schema version {records.SCHEMA_VERSION + 1}" in message
+    assert f"schema version {SCHEMA_VERSION + 1}" in message
     assert "upgrade" in message
 
 

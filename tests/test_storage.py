@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 
 from sead_ray.errors import InputError
-from sead_ray.records import SELECTION_SCHEMA
+from sead_ray.schemas import SELECTION_SCHEMA
 from sead_ray.storage import MANIFEST, Store
 from tests.hand_made import make_selection
 

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 from sead_ray.errors import InputError
-from sead_ray.records import CLIP_SCHEMA, LABEL_SCHEMA, SCORE_SCHEMA, Clip, FrameLabels
+from sead_ray.records import Clip, FrameLabels
 from sead_ray.report.rounds import round_key
 from sead_ray.report.tables import CLIPS, clip_summaries, rows_where
+from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA, SCORE_SCHEMA
 from sead_ray.storage import Store
 
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from sead_ray.records import SCORE_SCHEMA, SELECTION_SCHEMA
 from sead_ray.report.tables import clip_summaries
+from sead_ray.schemas import SCORE_SCHEMA, SELECTION_SCHEMA
 from sead_ray.storage import Store
 
 STAGES = ("scores", "selection", "model", "evaluation")  # folders of a round, in the order of work
@@ -153,9 +153,9 @@ def _stage_seconds(run: Store, index: int) -> dict[str, float]:
     found = {}
     for stage in STAGES:
         key = round_key(index, stage)
-        seconds = run.manifest(key).get("seconds") if run.is_published(key) else None
+        seconds: Any = run.manifest(key).get("seconds") if run.is_published(key) else None
         if is_number(seconds):
-            found[stage] = float(seconds)  # pyright: ignore[reportArgumentType]
+            found[stage] = float(seconds)
     return found
 
 

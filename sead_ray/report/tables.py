@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sead_ray.errors import InputError
-from sead_ray.records import CLIP_SCHEMA, check_schema
+from sead_ray.schemas import CLIP_SCHEMA, check_schema
 from sead_ray.storage import Store
 
 CLIPS = "clips/clips.parquet"

@@ -18,7 +18,8 @@ from sead_ray.evaluation.baselines import constant_velocity_plans, standing_stil
 from sead_ray.evaluation.planning import FramePlanning, frame_planning
 from sead_ray.evaluation.slices import evaluation_report
 from sead_ray.nuscenes.targets import build_targets
-from sead_ray.records import CLIP_SCHEMA, Clip
+from sead_ray.records import Clip
+from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_pipeline import Failure, PipelineSize, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips

@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError, LabelsPending
-from sead_ray.records import LABEL_SCHEMA, FrameLabels, Selection
+from sead_ray.records import FrameLabels, Selection
+from sead_ray.schemas import LABEL_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.storage import Store
 

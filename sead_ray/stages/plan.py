@@ -5,7 +5,7 @@ from __future__ import annotations
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.clips import NuScenesFolder
-from sead_ray.records import CLIP_SCHEMA
+from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.selection.budget import round_sizes
 from sead_ray.stages import layout
 from sead_ray.stages.train import schedule

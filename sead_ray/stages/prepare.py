@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sead_ray.config import RunConfig, WorldConfig
 from sead_ray.nuscenes.clips import NuScenesFolder
-from sead_ray.records import CLIP_SCHEMA, LABEL_SCHEMA
+from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.progress import Progress
 from sead_ray.storage import Store

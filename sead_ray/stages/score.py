@@ -16,7 +16,8 @@ from typing import Any
 from sead_ray.config import RunConfig, ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.commands import ego_future
-from sead_ray.records import CLIP_SCHEMA, SCORE_SCHEMA, ClipScore
+from sead_ray.records import ClipScore
+from sead_ray.schemas import CLIP_SCHEMA, SCORE_SCHEMA
 from sead_ray.scoring.clip_score import failed_score, score_clip
 from sead_ray.scoring.features import FrameFeatures, extract_features
 from sead_ray.stages import layout

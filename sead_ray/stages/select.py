@@ -9,7 +9,8 @@ import numpy as np
 
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
-from sead_ray.records import CLIP_SCHEMA, SELECTION_SCHEMA, Selection
+from sead_ray.records import Selection
+from sead_ray.schemas import CLIP_SCHEMA, SELECTION_SCHEMA
 from sead_ray.selection import STRATEGIES
 from sead_ray.selection.budget import round_sizes
 from sead_ray.selection.no_frames import no_frames_reason

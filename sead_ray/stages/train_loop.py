@@ -25,7 +25,8 @@ from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
 from sead_ray.nuscenes.dataset import DrivingBatch, DrivingDataset, QueueStep, collate
 from sead_ray.nuscenes.images import MEAN_RGB, STD_RGB, image_geometry, normalise
-from sead_ray.records import CLIP_SCHEMA, Clip
+from sead_ray.records import Clip
+from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.label_store import read_labels
 from sead_ray.stages.prefetch import prefetch

@@ -15,7 +15,8 @@ from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.nuscenes.commands import behaviour_of, command_of, ego_future, ego_history
 from sead_ray.nuscenes.conditions import is_night, is_rainy
 from sead_ray.nuscenes.dynamics import dynamics_from_poses
-from sead_ray.records import CAMERAS, CLIP_SCHEMA, LABEL_SCHEMA, Clip, Command, FrameLabels
+from sead_ray.records import CAMERAS, Clip, Command, FrameLabels
+from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA
 from sead_ray.storage import Store
 
 

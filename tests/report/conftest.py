@@ -13,10 +13,6 @@ from PIL import Image, ImageDraw
 from sead_ray.geometry import Pose, quaternion_from_heading
 from sead_ray.records import (
     CAMERAS,
-    CLIP_SCHEMA,
-    LABEL_SCHEMA,
-    SCORE_SCHEMA,
-    SELECTION_SCHEMA,
     Annotation,
     Camera,
     Clip,
@@ -27,6 +23,7 @@ from sead_ray.records import (
     MapVector,
     Selection,
 )
+from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA, SCORE_SCHEMA, SELECTION_SCHEMA
 from sead_ray.storage import Store
 
 N_FRAMES = 8
@@ -112,7 +109,7 @@ def _write_round(run: Store, index: int, clips: list[Clip], failed_reason: str) 
             "DS/B" if not index else "",
             f"largest shift {rank}" if index else "stratum quota",
             stop if not index else stop - 2,
-        )  # fmt: skip
+        )
         for rank, (clip, stop) in enumerate(zip(bought, stops))
     ]
     run.write_table(f"{folder}/selection/selection.parquet", (row.to_row() for row in selections), SELECTION_SCHEMA)

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from sead_ray.config import ScoreConfig
-from sead_ray.records import SCORE_SCHEMA, ClipScore
+from sead_ray.records import ClipScore
+from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.scoring.clip_score import failed_score, score_clip
 from sead_ray.scoring.features import FrameFeatures
 

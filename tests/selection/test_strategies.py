@@ -8,7 +8,8 @@ import pytest
 
 from sead_ray.config import SelectConfig
 from sead_ray.errors import InputError
-from sead_ray.records import SELECTION_SCHEMA, ClipScore
+from sead_ray.records import ClipScore
+from sead_ray.schemas import SELECTION_SCHEMA
 from sead_ray.selection import INCREMENTAL, INITIAL, STRATEGIES, PoolClip
 from sead_ray.selection.strata import STRATA, assign_strata, largest_remainder_quotas, with_strata
 

@@ -8,7 +8,7 @@ import pytest
 
 from sead_ray.config import LabelConfig, RunConfig
 from sead_ray.errors import InputError, LabelsPending
-from sead_ray.records import LABEL_SCHEMA, SCHEMA_VERSION
+from sead_ray.schemas import LABEL_SCHEMA, SCHEMA_VERSION
 from sead_ray.stages import layout
 from sead_ray.stages.label_store import read_labels, requested_frames, require_delivery, write_request
 from sead_ray.storage import Store

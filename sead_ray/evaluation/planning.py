@@ -75,7 +75,8 @@ class FramePlanning:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> FramePlanning:
         steps = {"step_l2_m": tuple(row["step_l2_m"]), "step_collision": tuple(row["step_collision"])}
-        return cls(**{**row, **steps})
+        values: dict[str, Any] = {**row, **steps}
+        return cls(**values)
 
 
 def frame_planning(

@@ -14,7 +14,7 @@ import pickle
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -153,7 +153,7 @@ def _missing_op(name: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None, None, None]:
     """Silences the import-time warnings and log lines of the mm packages."""
     root = logging.getLogger()
     level = root.level

@@ -21,7 +21,7 @@ def class_branch(dims: int, classes: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Linear(dims, classes),
     )
-    nn.init.constant_(branch[-1].bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
+    nn.init.constant_(branch[-1].get_parameter("bias"), -math.log((1 - PRIOR) / PRIOR))
     return branch
 
 

@@ -5,6 +5,8 @@ Shape legend: B clips, K cameras, Q BEV cells (row-major; row 0 is the rear, col
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -46,7 +48,7 @@ class BEVEncoder(nn.Module):
         self.can_bus_mlp.add_module("norm", nn.LayerNorm(dims))
         self.layers = nn.ModuleList(EncoderLayer(size) for _ in range(size.encoder_layers))
         for index in (0, 2):
-            init_linear_(self.can_bus_mlp[index])  # type: ignore[arg-type]
+            init_linear_(cast(nn.Linear, self.can_bus_mlp[index]))
         nn.init.uniform_(self.row_embed.weight)  # mmdet: LearnedPositionalEncoding
         nn.init.uniform_(self.col_embed.weight)
 

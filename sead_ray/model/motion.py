@@ -18,8 +18,8 @@ from sead_ray.model.deformable import init_linear_
 from sead_ray.model.presets import VADSize
 
 
-class InteractionLayer(nn.Module):
-    """Attention of queries to others, feed forward; post-norm."""
+class _PostNormLayer(nn.Module):
+    """The parts of a layer of attention and feed forward; how queries attend is the subclass's."""
 
     def __init__(self, size: VADSize) -> None:
         super().__init__()
@@ -27,16 +27,20 @@ class InteractionLayer(nn.Module):
         self.ffn = FeedForward(size.embed_dims, size.ffn_dims, size.dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(size.embed_dims) for _ in range(2))
 
+    def finish(self, attended: Tensor) -> Tensor:
+        return self.norms[1](self.ffn(self.norms[0](attended)))
+
+
+class InteractionLayer(_PostNormLayer):
+    """Attention of queries to others, feed forward; post-norm."""
+
     def forward(
         self, query: Tensor, query_pos: Tensor, memory: Tensor | None = None, memory_pos: Tensor | None = None
     ) -> Tensor:
         return self.finish(self.attention(query, query_pos, memory, memory_pos))
 
-    def finish(self, attended: Tensor) -> Tensor:
-        return self.norms[1](self.ffn(self.norms[0](attended)))
 
-
-class NearMapLayer(InteractionLayer):
+class NearMapLayer(_PostNormLayer):
     """Each agent's modes attend to the map instances near it, at positions relative to it, and to one empty key.
 
     Upstream repeats all keys for each of B x N x R queries. Positions enter keys linearly, so an agent's own
@@ -44,7 +48,7 @@ class NearMapLayer(InteractionLayer):
     gives the same softmax, and the keys are shared by all agents.
     """
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, query: Tensor, agent_pos: Tensor, lanes: Tensor, lane_pos: Tensor, near: Tensor, pos_mlp: nn.Linear
     ) -> Tensor:
         """query (B, N, R, C); agent_pos (B, N, 2); lanes (B, M, C); lane_pos (B, M, 2); near (B, N, M) bool."""
@@ -79,7 +83,7 @@ class LaneEncoder(nn.Module):
             nn.Sequential(nn.Linear(dims, dims // 2), nn.LayerNorm(dims // 2), nn.ReLU()) for _ in range(layers)
         )
         for layer in self.layers:
-            nn.init.xavier_uniform_(layer[0].weight)  # type: ignore[index]
+            nn.init.xavier_uniform_(layer.get_parameter("0.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:

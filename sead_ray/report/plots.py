@@ -95,8 +95,10 @@ def score_histogram(index: int, scores: dict[str, float], selected: set[str], sh
         figure, axes = _axes()
         edges = np.histogram_bin_edges(list(finite.values()), bins=min(30, max(5, int(2 * len(finite) ** 0.5))))
         style: dict[str, Any] = {"bins": edges.tolist(), "stacked": True, "edgecolor": "white"}
-        _, _, bars = axes.hist([rest, taken], label=["not selected", "selected"], color=["#9ecae9", BLUE], **style)
-        for bar in bars[1]:  # pyright: ignore[reportIndexIssue, reportArgumentType, reportGeneralTypeIssues]
+        labels, colors = ["not selected", "selected"], ["#9ecae9", BLUE]
+        # Any: two samples give a list of bar containers; the stubs also allow what other histtypes give.
+        bars: Any = axes.hist([rest, taken], label=labels, color=colors, **style)[2]
+        for bar in bars[1]:
             bar.set_hatch("///")
         label = f"Scores of {len(finite)} clips in round {index}, {len(taken)} selected"
         if show_cut and len(taken):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,12 +172,12 @@ def _transfer(parts: dict[str, Tensor]) -> list[FrameFeatures]:
     flat = torch.cat([part.reshape(part.shape[0], -1) for part in parts.values()], dim=1).cpu().numpy()
     frames = []
     for row in flat:
-        values: dict[str, NDArray[np.float32] | float] = {}
+        values: dict[str, Any] = {}
         start = 0
         for name, shape in shapes.items():
             size = int(np.prod(shape, dtype=np.int64))
             piece = row[start : start + size]
             values[name] = piece.reshape(shape).copy() if shape else float(piece[0])
             start += size
-        frames.append(FrameFeatures(**values))  # type: ignore[arg-type]
+        frames.append(FrameFeatures(**values))
     return frames

@@ -77,9 +77,9 @@ def run_pipeline(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = size.no_progress_timeout_s
-    clips = ray.data.read_parquet(run.path(layout.CLIPS_FILE), num_cpus=READER_CPUS).map_batches(
-        _keep, fn_args=[frozenset(tokens)], batch_format="pyarrow", num_cpus=READER_CPUS
-    )
+    # Any: Ray's stubs know no function of map_batches that takes fn_args, and no pyarrow table of iter_batches.
+    source: Any = ray.data.read_parquet(run.path(layout.CLIPS_FILE), num_cpus=READER_CPUS)
+    clips = source.map_batches(_keep, fn_args=[frozenset(tokens)], batch_format="pyarrow", num_cpus=READER_CPUS)
     decoded = clips.repartition(target_num_rows_per_block=size.clips_per_batch).map_batches(
         _decode,
         fn_args=[data_root, image],

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
-from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from sead_ray.config import RunConfig, TrainConfig
@@ -86,6 +84,8 @@ def train_model(run: Store, config: RunConfig, round_number: int, bought: Mappin
 def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[int]], plan: Schedule) -> Any:
     gpus = gpus_each(config.train.gpus_per_worker)
     storage = run.path(layout.train_storage(number))
+    # Any: Ray's stubs give these classes as unions of Train v1's and v2's, which do not accept each other.
+    ray_train: Any = ray.train
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={
@@ -97,16 +97,16 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
             "use_gpu": gpus > 0,
         },
         torch_config=TorchConfig(backend="nccl" if gpus > 0 else "gloo"),
-        scaling_config=ScalingConfig(
+        scaling_config=ray_train.ScalingConfig(
             num_workers=config.train.num_workers,
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": config.train.cpus_per_worker, **({"GPU": gpus} if gpus > 0 else {})},
         ),
-        run_config=RayRunConfig(
+        run_config=ray_train.RunConfig(
             name="run",
             storage_path=storage,
-            failure_config=FailureConfig(max_failures=config.train.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            failure_config=ray_train.FailureConfig(max_failures=config.train.max_failures),
+            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
         ),
     )
     run.remove(layout.train_error(number))

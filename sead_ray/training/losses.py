@@ -85,13 +85,9 @@ def map_points_loss(points: Tensor, targets: Tensor, matches: Matches) -> Tensor
 def map_direction_loss(points_m: Tensor, targets_m: Tensor, matches: Matches) -> Tensor:
     """(L, B) 1 - cosine between the segments of a line and of its target, both in metres (VAD: PtsDirCosLoss)."""
     segments = points_m[_pair_index(matches)].diff(dim=-2)
-    target_segments = targets_m.diff(dim=-2)
-    flat = F.cosine_embedding_loss(
-        segments.reshape(-1, 2),
-        target_segments.reshape(-1, 2),
-        segments.new_ones(segments.shape[:-1].numel()),
-        reduction="none",
-    )
+    flat_segments, flat_targets = segments.reshape(-1, 2), targets_m.diff(dim=-2).reshape(-1, 2)
+    same_direction = flat_segments.new_ones(flat_segments.shape[0])
+    flat = F.cosine_embedding_loss(flat_segments, flat_targets, same_direction, reduction="none")
     return _mean_over_positives(flat.reshape(segments.shape[:-1]).sum(-1), matches)
 
 

@@ -36,8 +36,10 @@ def test_the_sketch_draws_boxes_in_the_lidar_frame_with_forward_up(finished_run,
 def test_the_recorded_path_starts_at_the_lidar_and_follows_the_drive(finished_run):
     clip = clips_of(finished_run[0], {"clip00"})["clip00"]
     path = numbers(re.findall(r'class="path" points="([^"]+)"', bev_sketch(clip, 0, None, 5.0))[0])
-    assert len(path) == 7 and path[0] == pytest.approx([0, 0])
-    assert (np.diff(path[:, 1]) < 0).all() and path[-1, 0] < 0  # forward is up, and this drive bears left
+    assert len(path) == 7
+    assert path[0] == pytest.approx([0, 0])
+    assert (np.diff(path[:, 1]) < 0).all()  # forward is up
+    assert path[-1, 0] < 0  # and this drive bears left
 
 
 def test_key_frames_are_banded_only_where_shifts_and_frames_align():
@@ -56,7 +58,8 @@ def test_a_trace_of_any_values_holds_finite_coordinates(values):
 def test_shown_frames_are_in_order_within_the_limit_and_prefer_bought_ones(n_frames, start, length, limit):
     bought = range(min(start, n_frames), min(start + length, n_frames))
     shown = frames_to_show(n_frames, bought, limit)
-    assert shown == sorted(set(shown)) and len(shown) == min(limit, n_frames)
+    assert shown == sorted(set(shown))
+    assert len(shown) == min(limit, n_frames)
     assert sum(index in bought for index in shown) == min(limit, len(bought))
 
 
@@ -68,7 +71,9 @@ def test_a_thumbnail_is_small_and_a_broken_image_is_none(tmp_path):
     data.write_bytes("cut.jpg", out.getvalue()[:2000])
     data.write_bytes("text.jpg", b"no image")
     uri = thumbnail_uri(data, "a.jpg")
-    assert uri is not None and uri.startswith("data:image/jpeg;base64,") and len(uri) < 20_000
+    assert uri is not None
+    assert uri.startswith("data:image/jpeg;base64,")
+    assert len(uri) < 20_000
     assert [thumbnail_uri(data, key) for key in ("cut.jpg", "text.jpg", "none.jpg", "../a.jpg")] == [None] * 4
 
 
@@ -96,4 +101,5 @@ def test_loss_terms_fall_into_their_groups(name, group):
 def test_a_narrow_loss_range_still_has_ticks():
     steps = [{"step": step, "loss": 2.9 - 0.01 * step, "losses": {"loss_cls": 2.0}} for step in range(5)]
     text = loss_curve(0, steps)
-    assert text is not None and len(re.findall(r"ytick_\d", text)) >= 3
+    assert text is not None
+    assert len(re.findall(r"ytick_\d", text)) >= 3

@@ -34,7 +34,7 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
-        assert self.stack and self.stack[-1] == tag, f"</{tag}> closes {self.stack[-3:]}"
+        assert self.stack[-1:] == [tag], f"</{tag}> closes {self.stack[-3:]}"
         self.stack.pop()
 
     def handle_data(self, data):
@@ -98,7 +98,8 @@ def test_bought_frames_are_marked_by_more_than_colour(finished):
     marked = found.having("li", **{"class": "bought"})
     assert len(marked) == 16 + 3 + 3 == found.text.count("✓ bought") - 3  # three legends name the mark
     alts = [attrs["alt"] or "" for attrs in found.having("img")]
-    assert len(alts) == 6 * 8 and sum(", bought" in alt for alt in alts) == 22
+    assert len(alts) == 6 * 8
+    assert sum(", bought" in alt for alt in alts) == 22
     assert "Front camera, frame 5, not bought" in alts
 
 
@@ -139,7 +140,8 @@ def test_a_folder_with_nothing_published_has_a_page(tmp_path):
 def test_missing_labels_and_missing_images_leave_named_gaps(make_run):
     run, data_root = make_run(1, with_labels=False)
     _, found = written(run, f"{data_root}-elsewhere")
-    assert found.having("img") == [] and found.text.count("no image") == 16
+    assert found.having("img") == []
+    assert found.text.count("no image") == 16
     assert found.text.count("labels not delivered") == 2
 
 
@@ -161,7 +163,8 @@ def test_the_number_of_clips_is_capped_and_the_page_says_it(make_run, monkeypatc
     run, data_root = make_run(2)
     monkeypatch.setattr(cards, "CLIPS_PER_ROUND", 1)
     _, found = written(run, data_root)
-    assert len(found.having("article")) == 2 and found.text.count("1 of 2 are shown") == 2
+    assert len(found.having("article")) == 2
+    assert found.text.count("1 of 2 are shown") == 2
 
 
 def test_clips_beyond_the_byte_budget_are_left_out(make_run, monkeypatch):
@@ -169,7 +172,8 @@ def test_clips_beyond_the_byte_budget_are_left_out(make_run, monkeypatch):
     full = len(written(run, data_root)[0])
     monkeypatch.setattr(page, "CARD_BYTES", 40_000)
     text, found = written(run, data_root)
-    assert "of 2 are shown" in found.text and len(text) < full
+    assert "of 2 are shown" in found.text
+    assert len(text) < full
     assert 0 < len(found.having("article")) < 4
 
 

@@ -33,7 +33,9 @@ def test_an_evaluation_without_its_manifest_is_not_read(make_run):
     run, _ = make_run(2)
     run.remove("rounds/01/evaluation/manifest.json")
     row = rounds_table(run)[1]
-    assert row.l2_m == {} and row.gain is None and "evaluation" not in row.seconds
+    assert row.l2_m == {}
+    assert row.gain is None
+    assert "evaluation" not in row.seconds
 
 
 def test_an_empty_run_has_no_rows(tmp_path):
@@ -45,7 +47,8 @@ def test_an_empty_run_has_no_rows(tmp_path):
 def test_the_printed_table_is_aligned_and_holds_the_numbers(make_run):
     run, _ = make_run(3, last_stage="selection")
     lines = format_table(rounds_table(run)).splitlines()
-    assert len(lines) == 5 and len({len(line) for line in lines}) == 1
+    assert len(lines) == 5
+    assert len({len(line) for line in lines}) == 1
     assert lines[2].split() == ["0", "2", "16", "20.0", "%", "0.80", "0.30", "36.5"]
     assert lines[3].split() == ["1", "4", "19", "23.8", "%", "0.64", "0.24", "40.8"]
     assert lines[4].split() == ["2", "6", "22", "27.5", "%", "–", "–", "4.8"]  # only scored and selected so far

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from torch.utils.data import Dataset
 from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.images import Images, decode_frame, frame_lidar2img, image_geometry
+from sead_ray.nuscenes.map_targets import draw_orders, equivalent_orders
 from sead_ray.nuscenes.sequence import can_bus_deltas, queue_indices
 from sead_ray.nuscenes.targets import build_targets
 from sead_ray.records import Clip, Frame, FrameLabels
 from sead_ray.storage import Store
-from sead_ray.targets import FrameTargets
+from sead_ray.targets import MAP_ORDERS, FrameTargets
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -66,6 +69,19 @@ class DrivingBatch:
     targets: list[FrameTargets]
 
 
+@dataclass(frozen=True)
+class DecodedFrame:
+    """What a frame's images come to: (6, H, W, 3) uint8, rows that are no padding, (6, 4, 4) lidar2img."""
+
+    images: Images
+    valid_height: int
+    lidar2img: NDArray[np.float32]
+
+
+# Targets, and every order of each map line, of which the targets hold at most 19.
+CachedTargets = tuple[FrameTargets, list[NDArray[np.float64]]]
+
+
 class DrivingDataset(Dataset[DrivingSample]):
     """Samples (clip, frame) of every bought frame, ordered by clip as given, then by frame.
 
@@ -82,6 +98,7 @@ class DrivingDataset(Dataset[DrivingSample]):
         targets: "bought_only" reads no label outside the bought frames; "as_paper" takes all of `labels`.
         seed: of the queue's draw and of the map's orders.
         cache_frames: decoded frames kept in memory for each process (0: none).
+        cache_targets: samples whose targets are kept, about 0.1 MB each.
     """
 
     def __init__(
@@ -95,6 +112,7 @@ class DrivingDataset(Dataset[DrivingSample]):
         targets: Literal["bought_only", "as_paper"] = "bought_only",
         seed: int = 0,
         cache_frames: int = 0,
+        cache_targets: int = 2000,
     ) -> None:
         if unknown := sorted(set(bought) - {clip.clip_token for clip in clips}):
             raise InputError(f"Frames of clip {unknown[0]} were bought, but the pool has no such clip.")
@@ -113,7 +131,8 @@ class DrivingDataset(Dataset[DrivingSample]):
         self._bought_only = targets == "bought_only"
         self._seed = seed
         self._epoch = 0
-        self._cache = FrameCache(cache_frames)
+        self._frames: Cache[DecodedFrame] = Cache(cache_frames)
+        self._targets: Cache[CachedTargets] = Cache(cache_targets)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch's random draws; before the loader's workers start, as they hold a copy."""
@@ -126,24 +145,34 @@ class DrivingDataset(Dataset[DrivingSample]):
         clip, frame_index = self.samples[index]
         rng = np.random.default_rng([self._seed, self._epoch, index])
         frames = [clip.frames[i] for i in queue_indices(frame_index, self._queue_length, rng)]
-        decoded = [self._decode(frame) for frame in frames]
-        bought = self._bought[clip.clip_token] if self._bought_only else None
+        decoded = [self._frames.get(frame.token, lambda frame=frame: self._decode(frame)) for frame in frames]
         return DrivingSample(
             clip_token=clip.clip_token,
             frame_index=frame_index,
-            images=np.stack([images for images, _ in decoded]),
-            valid_height=decoded[-1][1],
-            lidar2img=np.stack([frame_lidar2img(frame, image_geometry(frame, self._image)) for frame in frames]),
+            images=np.stack([item.images for item in decoded]),
+            valid_height=decoded[-1].valid_height,
+            lidar2img=np.stack([item.lidar2img for item in decoded]),
             can_bus=can_bus_deltas(frames).astype(np.float32),
-            targets=build_targets(clip, frame_index, self._labels, bought, rng=rng),
+            targets=self._drawn_targets(clip, frame_index, rng),
         )
 
-    def _decode(self, frame: Frame) -> tuple[Images, int]:
-        found = self._cache.get(frame.token)
-        if found is None:
-            found = decode_frame(self._store, frame, self._image)
-            self._cache.put(frame.token, found)
-        return found
+    def _decode(self, frame: Frame) -> DecodedFrame:
+        images, valid_height = decode_frame(self._store, frame, self._image)
+        return DecodedFrame(images, valid_height, frame_lidar2img(frame, image_geometry(frame, self._image)))
+
+    def _drawn_targets(self, clip: Clip, frame_index: int, rng: np.random.Generator) -> FrameTargets:
+        """Targets are computed once; only the choice among a closed line's many orders is drawn anew."""
+        token = clip.frames[frame_index].token
+        targets, orders = self._targets.get(token, lambda: self._build(clip, frame_index))
+        if all(len(line) <= MAP_ORDERS for line in orders):
+            return targets
+        return replace(targets, map_points=draw_orders(orders, rng))
+
+    def _build(self, clip: Clip, frame_index: int) -> CachedTargets:
+        bought = self._bought[clip.clip_token] if self._bought_only else None
+        vectors = self._labels[clip.frames[frame_index].token].map_vectors
+        orders = [equivalent_orders(vector.points_m) for vector in vectors]
+        return build_targets(clip, frame_index, self._labels, bought), orders
 
 
 def collate(samples: Sequence[DrivingSample]) -> DrivingBatch:
@@ -163,25 +192,26 @@ def collate(samples: Sequence[DrivingSample]) -> DrivingBatch:
     return DrivingBatch(steps, [sample.targets for sample in samples])
 
 
-class FrameCache:
-    """Least recently used decoded frames, shared by a process's loader threads. A pickled copy starts empty."""
+class Cache(Generic[T]):
+    """Least recently used values, shared by a process's loader threads. A pickled copy starts empty."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[str, tuple[Images, int]] = OrderedDict()
+        self._entries: OrderedDict[str, T] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, token: str) -> tuple[Images, int] | None:
+    def get(self, key: str, make: Callable[[], T]) -> T:
+        """The value of `key`, made outside the lock where it is not there (two threads may then both make it)."""
         with self._lock:
-            if token in self._entries:
-                self._entries.move_to_end(token)
-            return self._entries.get(token)
-
-    def put(self, token: str, value: tuple[Images, int]) -> None:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key]
+        value = make()
         with self._lock:
-            self._entries[token] = value
+            self._entries[key] = value
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
+        return value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FrameCache, (self._capacity,)
+        return Cache, (self._capacity,)

@@ -22,9 +22,9 @@ def resample(points_m: Array) -> Array:
     return shapely.get_coordinates(points)
 
 
-def equivalent_orders(points_m: Array, rng: np.random.Generator) -> Array:
+def equivalent_orders(points_m: Array) -> Array:
     """(orders, 20, 2): an open line forward and backward; a closed one (first vertex equals last) begun at each of
-    its vertices, of which at most 19 are kept, drawn at random.
+    its vertices.
 
     Points are held inside the patch, since a crossing's ring is cut a hair outside it.
     """
@@ -35,17 +35,22 @@ def equivalent_orders(points_m: Array, rng: np.random.Generator) -> Array:
     else:
         sampled = resample(points_m)
         orders = np.stack([sampled, sampled[::-1]])
-    if len(orders) > MAP_ORDERS:
-        orders = orders[rng.choice(len(orders), MAP_ORDERS, replace=False)]
     return np.clip(orders, (-HALF_X_M, -HALF_Y_M), (HALF_X_M, HALF_Y_M))
+
+
+def draw_orders(orders: Sequence[Array], rng: np.random.Generator) -> NDArray[np.float32]:
+    """(m, 19, 20, 2): of each of m lines at most 19 orders, drawn at random; unused places are filled."""
+    points = np.full((len(orders), MAP_ORDERS, MAP_POINTS, 2), MAP_ORDER_FILL, np.float32)
+    for index, line in enumerate(orders):
+        if len(line) > MAP_ORDERS:
+            line = line[rng.choice(len(line), MAP_ORDERS, replace=False)]
+        points[index, : len(line)] = line
+    return points
 
 
 def map_targets(
     vectors: Sequence[MapVector], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """(m, 19, 20, 2) points with unused orders filled, and (m,) classes."""
-    points = np.full((len(vectors), MAP_ORDERS, MAP_POINTS, 2), MAP_ORDER_FILL, np.float32)
-    for index, vector in enumerate(vectors):
-        orders = equivalent_orders(vector.points_m, rng)
-        points[index, : len(orders)] = orders
+    points = draw_orders([equivalent_orders(vector.points_m) for vector in vectors], rng)
     return points, np.array([vector.map_class for vector in vectors], np.int64)

@@ -34,7 +34,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig, pretrained_backbone: 
     """AdamW. A backbone that starts at random learns at the full rate; an ImageNet one slower (VAD: lr_mult 0.1)."""
     mult = config.backbone_learning_rate_mult if pretrained_backbone else 1.0
     groups = parameter_groups(model, config.learning_rate, mult)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    on_gpu = any(parameter.is_cuda for parameter in model.parameters())
+    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=on_gpu or None)
 
 
 def warmup_steps(total_steps: int, config: TrainConfig) -> int:

@@ -11,7 +11,7 @@ from sead_ray.errors import InputError
 from sead_ray.geometry import invert, transform_points
 from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.nuscenes.labels import CATEGORIES
-from sead_ray.nuscenes.map_targets import equivalent_orders, resample
+from sead_ray.nuscenes.map_targets import draw_orders, equivalent_orders, resample
 from sead_ray.nuscenes.targets import build_targets
 from sead_ray.records import AGENT_CLASSES, MAP_CLASSES, Clip, FrameLabels
 from sead_ray.targets import MAP_ORDER_FILL, FrameTargets
@@ -146,15 +146,14 @@ def test_map_vectors_lie_on_the_map(clip: Clip, labels: Labels) -> None:
 
 
 def test_orders_draw_the_same_line() -> None:
-    rng = np.random.default_rng(0)
     line = np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
-    orders = equivalent_orders(line, rng)
+    orders = equivalent_orders(line)
     assert orders.shape == (2, 20, 2)
     np.testing.assert_array_equal(orders[0], orders[1][::-1])
     np.testing.assert_allclose(np.linalg.norm(np.diff(resample(line), axis=0), axis=1).sum(), 7, atol=0.3)
     np.testing.assert_allclose(orders[0][[0, -1]], line[[0, -1]])
     square = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0], [0.0, 0.0]])
-    orders = equivalent_orders(square, rng)
+    orders = equivalent_orders(square)
     assert orders.shape == (4, 20, 2)
     np.testing.assert_allclose(orders[:, 0], orders[:, -1])
     assert {tuple(start) for start in orders[:, 0]} == {tuple(vertex) for vertex in square[:-1]}
@@ -164,10 +163,12 @@ def test_many_orders_are_drawn_under_the_seed(clip: Clip, labels: Labels) -> Non
     angle = np.linspace(0, 2 * np.pi, 41)
     circle = np.column_stack([np.cos(angle), np.sin(angle)]) * 5
     circle[-1] = circle[0]
-    one = equivalent_orders(circle, np.random.default_rng(1))
-    assert one.shape == (19, 20, 2)
-    np.testing.assert_array_equal(one, equivalent_orders(circle, np.random.default_rng(1)))
-    assert (one != equivalent_orders(circle, np.random.default_rng(2))).any()
+    orders = equivalent_orders(circle)
+    assert orders.shape == (40, 20, 2)
+    one = draw_orders([orders], np.random.default_rng(1))
+    assert one.shape == (1, 19, 20, 2)
+    np.testing.assert_array_equal(one, draw_orders([orders], np.random.default_rng(1)))
+    assert (one != draw_orders([orders], np.random.default_rng(2))).any()
     targets = build_targets(clip, 0, labels)
     used = (targets.map_points != MAP_ORDER_FILL).all(axis=(2, 3))
     assert set(np.unique(used.sum(axis=1))) <= set(range(2, 20))

@@ -170,9 +170,9 @@ class DrivingDataset(Dataset[DrivingSample]):
 
     def _build(self, clip: Clip, frame_index: int) -> CachedTargets:
         bought = self._bought[clip.clip_token] if self._bought_only else None
+        targets = build_targets(clip, frame_index, self._labels, bought)
         vectors = self._labels[clip.frames[frame_index].token].map_vectors
-        orders = [equivalent_orders(vector.points_m) for vector in vectors]
-        return build_targets(clip, frame_index, self._labels, bought), orders
+        return targets, [equivalent_orders(vector.points_m) for vector in vectors]
 
 
 def collate(samples: Sequence[DrivingSample]) -> DrivingBatch:

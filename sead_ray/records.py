@@ -31,6 +31,34 @@ AGENT_CLASSES = (
     "pedestrian",
     "traffic_cone",
 )
+# The annotated part of nuScenes' lidarseg-expanded category table, in its order (0 = noise): VAD's metric looks up
+# rows 2-8 for people and 14-23 for vehicles.
+OBJECT_CATEGORIES = (
+    "noise",
+    "animal",
+    "human.pedestrian.adult",
+    "human.pedestrian.child",
+    "human.pedestrian.construction_worker",
+    "human.pedestrian.personal_mobility",
+    "human.pedestrian.police_officer",
+    "human.pedestrian.stroller",
+    "human.pedestrian.wheelchair",
+    "movable_object.barrier",
+    "movable_object.debris",
+    "movable_object.pushable_pullable",
+    "movable_object.trafficcone",
+    "static_object.bicycle_rack",
+    "vehicle.bicycle",
+    "vehicle.bus.bendy",
+    "vehicle.bus.rigid",
+    "vehicle.car",
+    "vehicle.construction",
+    "vehicle.emergency.ambulance",
+    "vehicle.emergency.police",
+    "vehicle.motorcycle",
+    "vehicle.trailer",
+    "vehicle.truck",
+)
 MAP_CLASSES = ("divider", "ped_crossing", "boundary")
 
 FUTURE_STEPS = 6  # 3 s at 2 Hz

@@ -10,38 +10,11 @@ from functools import cached_property
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.map_vectors import LocationMap, load_location_map, map_vectors
 from sead_ray.nuscenes.tables import Row, Table, numbers_of, partner, read_rows, read_table
-from sead_ray.records import Annotation, Clip, FrameLabels
+from sead_ray.records import OBJECT_CATEGORIES, Annotation, Clip, FrameLabels
 from sead_ray.storage import Store
 
-# The lidarseg-expanded category table (0 = noise): VAD's metric looks up 2-8 people, 14-23 vehicles. Taken by name,
-# since the older table of 23 rows has another order.
-CATEGORIES = (
-    "noise",
-    "animal",
-    "human.pedestrian.adult",
-    "human.pedestrian.child",
-    "human.pedestrian.construction_worker",
-    "human.pedestrian.personal_mobility",
-    "human.pedestrian.police_officer",
-    "human.pedestrian.stroller",
-    "human.pedestrian.wheelchair",
-    "movable_object.barrier",
-    "movable_object.debris",
-    "movable_object.pushable_pullable",
-    "movable_object.trafficcone",
-    "static_object.bicycle_rack",
-    "vehicle.bicycle",
-    "vehicle.bus.bendy",
-    "vehicle.bus.rigid",
-    "vehicle.car",
-    "vehicle.construction",
-    "vehicle.emergency.ambulance",
-    "vehicle.emergency.police",
-    "vehicle.motorcycle",
-    "vehicle.trailer",
-    "vehicle.truck",
-)
-_CATEGORY_INDEX = {name: index for index, name in enumerate(CATEGORIES)}
+# By name, since the older category table of 23 rows has another order.
+_CATEGORY_INDEX = {name: index for index, name in enumerate(OBJECT_CATEGORIES)}
 
 
 class LabelReader:

@@ -18,13 +18,13 @@ import ray.exceptions
 import torch
 from ray.data import ActorPoolStrategy, DataContext
 
-from sead_ray.config import ImageConfig
+from sead_ray.config import ImageConfig, ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.model.weights import load_model
 from sead_ray.records import Clip
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import LoadedClip, load_clip
-from sead_ray.stages.cluster import device_for
+from sead_ray.stages.cluster import device_for, gpus_each
 from sead_ray.storage import Store
 
 READER_CPUS = 0.25  # listing and filtering rows; never the bottleneck
@@ -49,6 +49,20 @@ class PipelineSize:
     cpus_per_decoder: float
     max_decoders: int
     no_progress_timeout_s: float
+
+
+def pipeline_size(score: ScoreConfig, clips_per_batch: int, min_actors: int, max_actors: int) -> PipelineSize:
+    """What scoring and evaluation share of their resources is set under `score`."""
+    return PipelineSize(
+        clips_per_batch=clips_per_batch,
+        min_actors=min_actors,
+        max_actors=max_actors,
+        gpus_per_actor=gpus_each(score.gpus_per_actor),
+        cpus_per_actor=score.cpus_per_actor,
+        cpus_per_decoder=score.cpus_per_decoder,
+        max_decoders=score.max_decoders,
+        no_progress_timeout_s=score.no_progress_timeout_s,
+    )
 
 
 # What a model actor computes of a batch: (model, model version, clips, device) -> one picklable result a clip.

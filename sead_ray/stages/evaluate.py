@@ -21,9 +21,9 @@ from sead_ray.nuscenes.targets import build_targets
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
-from sead_ray.stages.clip_pipeline import Failure, PipelineSize, run_pipeline
+from sead_ray.stages.clip_pipeline import Failure, pipeline_size, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
-from sead_ray.stages.cluster import connect, gpus_each
+from sead_ray.stages.cluster import connect
 from sead_ray.stages.label_store import read_labels
 from sead_ray.stages.progress import Progress
 from sead_ray.storage import Store
@@ -54,7 +54,7 @@ def evaluate_model(run: Store, config: RunConfig, round_number: int) -> None:
             [clip.clip_token for clip in clips],
             work=_plans,
             finish=partial(_judge, run_root=run.root, config=config),
-            size=_pipeline_size(config),
+            size=pipeline_size(config.score, config.evaluate.clips_per_batch, 1, config.evaluate.max_actors),
         ):
             for name in PLANNERS:
                 records[name] += [FramePlanning.from_row(item) for item in row[name]]
@@ -91,17 +91,3 @@ def _judge(token: str, result: Any, run_root: str, config: RunConfig) -> dict[st
         name: [frame_planning(plan[t], targets[t], token, clip.frames[t].token).to_row() for t in range(len(targets))]
         for name, plan in plans.items()
     }
-
-
-def _pipeline_size(config: RunConfig) -> PipelineSize:
-    score, evaluate = config.score, config.evaluate
-    return PipelineSize(
-        clips_per_batch=evaluate.clips_per_batch,
-        min_actors=1,
-        max_actors=evaluate.max_actors,
-        gpus_per_actor=gpus_each(score.gpus_per_actor),
-        cpus_per_actor=score.cpus_per_actor,
-        cpus_per_decoder=score.cpus_per_decoder,
-        max_decoders=score.max_decoders,
-        no_progress_timeout_s=score.no_progress_timeout_s,
-    )

@@ -21,9 +21,9 @@ from sead_ray.schemas import CLIP_SCHEMA, SCORE_SCHEMA
 from sead_ray.scoring.clip_score import failed_score, score_clip
 from sead_ray.scoring.features import FrameFeatures, extract_features
 from sead_ray.stages import layout
-from sead_ray.stages.clip_pipeline import Failure, PipelineSize, run_pipeline
+from sead_ray.stages.clip_pipeline import Failure, pipeline_size, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
-from sead_ray.stages.cluster import connect, gpus_each
+from sead_ray.stages.cluster import connect
 from sead_ray.stages.progress import Progress
 from sead_ray.storage import Store
 
@@ -58,7 +58,9 @@ def score_pool(run: Store, config: RunConfig, round_number: int, model_key: str,
             pending,
             work=partial(_features, config=config.score),
             finish=partial(_score, run_root=run.root, parts=parts, version=version, config=config.score),
-            size=_pipeline_size(config),
+            size=pipeline_size(
+                config.score, config.score.clips_per_batch, config.score.min_actors, config.score.max_actors
+            ),
         ):
             progress.advance()
     _publish(run, round_number, parts, set(tokens), version, time.monotonic() - started)
@@ -139,17 +141,3 @@ def _publish(run: Store, number: int, parts: str, tokens: set[str], version: str
         },
     )
     run.remove(layout.score_parts(number))
-
-
-def _pipeline_size(config: RunConfig) -> PipelineSize:
-    score = config.score
-    return PipelineSize(
-        clips_per_batch=score.clips_per_batch,
-        min_actors=score.min_actors,
-        max_actors=score.max_actors,
-        gpus_per_actor=gpus_each(score.gpus_per_actor),
-        cpus_per_actor=score.cpus_per_actor,
-        cpus_per_decoder=score.cpus_per_decoder,
-        max_decoders=score.max_decoders,
-        no_progress_timeout_s=score.no_progress_timeout_s,
-    )

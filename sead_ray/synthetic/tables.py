@@ -4,36 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from sead_ray.records import OBJECT_CATEGORIES
 from sead_ray.synthetic.plan import LogPlan, token
 from sead_ray.synthetic.rig import CAMERAS, EGO_FROM_LIDAR, unit_rotations
 
 VERSION = "v1.0-trainval"
 # The order of nuScenes-lidarseg's category table; VAD's metric goes by the index.
 CATEGORIES = (
-    "noise",
-    "animal",
-    "human.pedestrian.adult",
-    "human.pedestrian.child",
-    "human.pedestrian.construction_worker",
-    "human.pedestrian.personal_mobility",
-    "human.pedestrian.police_officer",
-    "human.pedestrian.stroller",
-    "human.pedestrian.wheelchair",
-    "movable_object.barrier",
-    "movable_object.debris",
-    "movable_object.pushable_pullable",
-    "movable_object.trafficcone",
-    "static_object.bicycle_rack",
-    "vehicle.bicycle",
-    "vehicle.bus.bendy",
-    "vehicle.bus.rigid",
-    "vehicle.car",
-    "vehicle.construction",
-    "vehicle.emergency.ambulance",
-    "vehicle.emergency.police",
-    "vehicle.motorcycle",
-    "vehicle.trailer",
-    "vehicle.truck",
+    *OBJECT_CATEGORIES,
     "flat.driveable_surface",
     "flat.other",
     "flat.sidewalk",

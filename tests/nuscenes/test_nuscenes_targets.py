@@ -10,10 +10,9 @@ import pytest
 from sead_ray.errors import InputError
 from sead_ray.geometry import invert, transform_points
 from sead_ray.nuscenes.clips import NuScenesFolder
-from sead_ray.nuscenes.labels import CATEGORIES
 from sead_ray.nuscenes.map_targets import draw_orders, equivalent_orders, resample
 from sead_ray.nuscenes.targets import build_targets
-from sead_ray.records import AGENT_CLASSES, MAP_CLASSES, Clip, FrameLabels
+from sead_ray.records import AGENT_CLASSES, MAP_CLASSES, OBJECT_CATEGORIES, Clip, FrameLabels
 from sead_ray.targets import MAP_ORDER_FILL, FrameTargets
 
 Labels = dict[str, FrameLabels]
@@ -44,7 +43,7 @@ def spoiled(item: FrameLabels) -> FrameLabels:
 def test_categories_are_the_devkits_order() -> None:
     from nuscenes.utils.color_map import get_colormap
 
-    assert tuple(get_colormap())[: len(CATEGORIES)] == CATEGORIES
+    assert tuple(get_colormap())[: len(OBJECT_CATEGORIES)] == OBJECT_CATEGORIES
 
 
 def test_only_detection_classes_in_range_with_returns_remain(clip: Clip, labels: Labels) -> None:

@@ -8,6 +8,7 @@ from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.selection.budget import round_sizes
 from sead_ray.stages import layout
+from sead_ray.stages.select import needs_scores
 from sead_ray.stages.train import schedule
 from sead_ray.storage import Store
 
@@ -28,7 +29,7 @@ def describe_plan(config: RunConfig) -> str:
     ]
     bought = 0
     for number, size in enumerate(sizes):
-        to_score = pool_clips - bought if number and config.select.incremental != "random" else 0
+        to_score = pool_clips - bought if needs_scores(config, number) else 0
         bought += size
         frames = round(bought * frames_each)
         steps = schedule(frames, config.train).total_steps

@@ -53,6 +53,11 @@ def bought_before(run: Store, number: int) -> list[Selection]:
     return [item for earlier in range(number) for item in read_selection(run, earlier)]
 
 
+def strategy_name(config: RunConfig, number: int) -> str:
+    """The strategy by which round `number` selects."""
+    return config.select.incremental if number else config.select.initial
+
+
 def needs_scores(config: RunConfig, number: int) -> bool:
     """Whether round `number` selects by the model of the round before."""
     return number > 0 and config.select.incremental != "random"
@@ -68,9 +73,8 @@ def select_round(run: Store, config: RunConfig, number: int, pool: PoolTable) ->
     taken = {item.clip_token for item in bought_before(run, number)}
     rest = [clip for clip in pool.clips if clip.clip_token not in taken]
     scores = read_scores(run, number) if needs_scores(config, number) else None
-    name = config.select.incremental if number else config.select.initial
     rng = np.random.default_rng([config.seed, number])  # a restart draws the same numbers
-    rows = STRATEGIES[name](
+    rows = STRATEGIES[strategy_name(config, number)](
         rest, scores, n_clips, rng, config=config.select, round=number, rank_by=config.score.rank_by
     )
     if scores is not None and not any(item.n_frames_bought for item in rows):
@@ -84,7 +88,7 @@ def publish_selection(run: Store, config: RunConfig, number: int, rows: list[Sel
     run.publish(
         layout.selection(number),
         {
-            "strategy": config.select.incremental if number else config.select.initial,
+            "strategy": strategy_name(config, number),
             "n_clips": len(rows),
             "n_frames": sum(item.n_frames_bought for item in rows),
             "n_clips_without_key_frame": sum(item.n_frames_bought == 0 for item in rows),

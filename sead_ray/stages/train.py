@@ -94,7 +94,6 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
             "round": number,
             "bought": {token: list(frames) for token, frames in bought.items()},
             "schedule": asdict(plan),
-            "use_gpu": gpus > 0,
         },
         torch_config=TorchConfig(backend="nccl" if gpus > 0 else "gloo"),
         scaling_config=ray_train.ScalingConfig(

@@ -1,1 +1,0 @@
-"""The bridge to mmdet3d for users who build from its configs."""

@@ -177,7 +177,22 @@ class _ModelActor:
         except (ValueError, RuntimeError) as error:
             if len(clips) > 1:
                 return [self._run([clip])[0] for clip in clips]
+            require_working_device(self._device, error)
             return [Failure(f"The model failed on clip {clips[0].clip.clip_token}: {' '.join(str(error).split())}.")]
+
+
+def require_working_device(device: str, error: Exception) -> None:
+    """Tells a clip's fault from the device's: after a CUDA error every later call of the process fails too, and would
+    mark the rest of the pool.
+
+    Raises:
+        InputError: nothing can be computed on `device` any more.
+    """
+    try:
+        torch.ones(1, device=device).sum().item()
+    except RuntimeError:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The device {device} failed ({reason}): start the same command again to go on.") from error
 
 
 def _finish(table: pa.Table, finish: Callable[[str, Any], dict[str, Any]]) -> pa.Table:

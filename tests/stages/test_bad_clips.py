@@ -12,6 +12,7 @@ from sead_ray.errors import InputError
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
+from sead_ray.stages.clip_pipeline import require_working_device
 from sead_ray.stages.score import read_scores, score_pool
 from sead_ray.stages.select import read_pool
 from sead_ray.stages.train import train_model
@@ -70,3 +71,10 @@ def test_a_frame_without_labels_ends_the_training_by_name(
     token = pool.clips[0].clip_token
     with pytest.raises(InputError, match="no labels"):
         train_model(run, config, 0, {token: [0, 1]})
+
+
+def test_a_broken_device_is_not_taken_for_a_clips_fault() -> None:
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    require_working_device("cpu", error)
+    with pytest.raises(InputError, match=r"meta failed \(CUDA error"):
+        require_working_device("meta", error)  # computes nothing: stands for a GPU that is gone

@@ -124,7 +124,7 @@ def _init(backbone: nn.Module, neck: nn.Module) -> None:
 
 def _registry() -> Any:
     """mmdet3d's model registry, filled; types are named with their scope, so no global default scope is needed."""
-    with _quiet():
+    with _quiet(), _without("transformers"):
         install_ops_placeholder()
         importlib.import_module("mmdet3d.models")
         importlib.import_module("mmdet.models")
@@ -150,6 +150,23 @@ def _missing_op(name: str) -> Callable[..., Any]:
 
     op.__name__ = name
     return op
+
+
+@contextmanager
+def _without(package: str) -> Generator[None, None, None]:
+    """Hides an optional package from the imports within, unless it is imported already.
+
+    mmengine tries `transformers` for one optimiser that nothing here uses; where it is installed, that costs every
+    process 10 s.
+    """
+    hidden = package not in sys.modules
+    if hidden:
+        sys.modules[package] = None  # ty: ignore[invalid-assignment]  # Python's own mark for "cannot be imported"
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[package]
 
 
 @contextmanager

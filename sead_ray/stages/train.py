@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Generator, Mapping
@@ -27,6 +28,9 @@ from sead_ray.stages.cluster import connect, gpus_each
 from sead_ray.stages.progress import Progress, say
 from sead_ray.stages.train_loop import MODEL, train_worker
 from sead_ray.storage import Store
+
+# Ray Train takes one report of a worker each time it polls, by default every 2 s: short epochs would wait for it.
+POLL_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
         ),
     )
     run.remove(layout.train_error(number))
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     try:
         with _shown_progress(run, number, plan):
             result = trainer.fit()

@@ -7,7 +7,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ class _Trainer:
         self.parallel = ray.train.torch.prepare_model(
             self.model, move_to_device=False, parallel_strategy_kwargs={"find_unused_parameters": True}
         )
+        self._training_modules = [module for module in self.model.modules() if module.training]
         self.criterion = VADCriterion(config.train.loss_preset)
         self.optimizer = build_optimizer(self.model, config.train, config.model.backbone_weights is not None)
         total_steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
@@ -113,7 +115,7 @@ class _Trainer:
     def train_epoch(self, epoch: int) -> None:
         self.dataset.set_epoch(epoch)
         torch.manual_seed(self.seed + 1000 * epoch + self.rank)  # dropout; the same after a restart
-        noise = torch.Generator(self.device).manual_seed(self.seed + 1000 * epoch + self.rank)
+        noise = torch.Generator().manual_seed(self.seed + 1000 * epoch + self.rank)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset)).tolist()
         steps = self.schedule["steps_per_epoch"]
         batches = [shard(order, step, self.schedule["global_batch"], self.rank, self.world) for step in range(steps)]
@@ -153,13 +155,23 @@ class _Trainer:
 
     def _history(self, frames: list[FrameBatch]) -> Tensor | None:
         """Earlier frames of the queue: eval mode, no gradient, BEV only (VAD)."""
-        self.model.eval()
         bev = None
-        with torch.no_grad():
+        with torch.no_grad(), self._eval_mode():
             for frame in frames:
                 bev = self.model.encode_bev(frame, bev)
-        self.model.train()
         return bev
+
+    @contextmanager
+    def _eval_mode(self) -> Generator[None, None, None]:
+        """`model.eval()` and back. Module by module through `nn.Module.train` this takes longer than the kernels of a
+        small model do; and the flags come back as they were (frozen batch norms stay in eval mode)."""
+        for module in self._training_modules:
+            module.__dict__["training"] = False
+        try:
+            yield
+        finally:
+            for module in self._training_modules:
+                module.__dict__["training"] = True
 
     def _frame(self, step: QueueStep, noise: torch.Generator, grid: bool) -> FrameBatch:
         images = normalise(step.images.to(self.device, non_blocking=True), step.valid_height)

@@ -1,7 +1,7 @@
 """Image augmentation on tensors, on any device: photometric distortion and GridMask, as VAD trains.
 
-Random numbers come from a `torch.Generator` and are drawn in a fixed number for each call, so that one seed gives one
-result whatever the device. Neither function writes into its input.
+Random numbers come from a `torch.Generator` of the CPU and are drawn in a fixed number for each call, so that one seed
+gives one result whatever the device, and nothing waits for a GPU. Neither function writes into its input.
 
 Shape legend: B samples, K cameras, H x W pixels.
 """
@@ -31,8 +31,7 @@ def augment_images(
         mean, std: of the normalisation, RGB, in 0..255.
         grid: off for history frames, which upstream runs in eval mode, without GridMask.
     """
-    scale = images.new_tensor(list(std))[:, None, None]
-    offset = images.new_tensor(list(mean))[:, None, None]
+    scale, offset = (_to(torch.tensor(list(values)), images)[:, None, None] for values in (std, mean))
     is_image = (images != 0).any(dim=2, keepdim=True)
     distorted = (photometric_distortion(images * scale + offset, generator) - offset) / scale
     images = torch.where(is_image, distorted, 0.0)
@@ -52,21 +51,25 @@ def photometric_distortion(images: Tensor, generator: torch.Generator) -> Tensor
     n = len(flat)
 
     def draw(low: float, high: float, neutral: float) -> Tensor:
-        coin, value = torch.rand(2, n, generator=generator, device=generator.device)
-        drawn = torch.where(coin < 0.5, low + (high - low) * value, neutral)
-        return drawn.to(flat.device, flat.dtype)[:, None, None, None]
+        coin, value = torch.rand(2, n, generator=generator)
+        return torch.where(coin < 0.5, low + (high - low) * value, neutral)
 
-    flat = flat + draw(-BRIGHTNESS_DELTA, BRIGHTNESS_DELTA, 0.0)
-    contrast = draw(*CONTRAST_RANGE, 1.0)
-    is_first = draw(1.0, 1.0, 0.0).bool()
-    saturation, hue_deg = draw(*SATURATION_RANGE, 1.0), draw(-HUE_DELTA_DEG, HUE_DELTA_DEG, 0.0)
-    order = torch.rand(n, 3, generator=generator, device=generator.device).argsort(dim=1)
-    swapped = torch.rand(n, 1, generator=generator, device=generator.device) < 0.5
-    order = torch.where(swapped, order, torch.arange(3, device=order.device)).to(flat.device)
+    drawn = [
+        draw(-BRIGHTNESS_DELTA, BRIGHTNESS_DELTA, 0.0),
+        draw(*CONTRAST_RANGE, 1.0),
+        draw(1.0, 1.0, 0.0),
+        draw(*SATURATION_RANGE, 1.0),
+        draw(-HUE_DELTA_DEG, HUE_DELTA_DEG, 0.0),
+    ]
+    order = torch.rand(n, 3, generator=generator).argsort(dim=1)
+    order = torch.where(torch.rand(n, 1, generator=generator) < 0.5, order, torch.arange(3))
 
-    flat = torch.where(is_first, flat * contrast, flat)
+    order = order.to(flat.device, non_blocking=True)
+    brightness, contrast, is_first, saturation, hue_deg = _to(torch.stack(drawn), flat)[..., None, None, None]
+    flat = flat + brightness
+    flat = torch.where(is_first > 0, flat * contrast, flat)
     flat = _shift_colours(flat, saturation, hue_deg)
-    flat = torch.where(is_first, flat, flat * contrast)
+    flat = torch.where(is_first > 0, flat, flat * contrast)
     flat = torch.gather(flat, 1, order[:, :, None, None].expand_as(flat))
     return flat.clamp(0.0, 255.0).reshape(images.shape)
 
@@ -80,14 +83,14 @@ def grid_mask(images: Tensor, generator: torch.Generator, probability: float = G
         images: (B, ..., H, W), normalised, so that 0 is the mean colour.
     """
     height, width = images.shape[-2:]
-    keep = []
-    for _ in range(len(images)):
-        coin, *uniform = torch.rand(4, generator=generator, device=generator.device).tolist()
+    rows, columns = torch.ones(len(images), height), torch.ones(len(images), width)
+    for sample in range(len(images)):
+        coin, *uniform = torch.rand(4, generator=generator).tolist()
         period = 2 + int(uniform[0] * max(height - 2, 1))
-        rows = _stripes(height, period, int(uniform[1] * period))
-        columns = _stripes(width, period, int(uniform[2] * period))
-        keep.append((rows[:, None] | columns[None, :]) if coin < probability else torch.ones(height, width).bool())
-    mask = torch.stack(keep).to(images.device)
+        if coin < probability:
+            rows[sample] = _stripes(height, period, int(uniform[1] * period))
+            columns[sample] = _stripes(width, period, int(uniform[2] * period))
+    mask = torch.maximum(_to(rows, images)[:, :, None], _to(columns, images)[:, None, :])
     return images * mask.reshape(len(images), *[1] * (images.dim() - 3), height, width)
 
 
@@ -103,6 +106,11 @@ def _stripes(size: int, period: int, start: int) -> Tensor:
     return (index >= 0) & (index < canvas // period) & (position - index * period < length)
 
 
+def _to(values: Tensor, like: Tensor) -> Tensor:
+    """On the images' device in their type. Not blocking: small copies from pageable memory are staged at the call."""
+    return values.to(like.device, like.dtype, non_blocking=True)
+
+
 def _shift_colours(images: Tensor, saturation: Tensor, hue_deg: Tensor) -> Tensor:
     """(n, 3, H, W) RGB with its HSV saturation multiplied and its hue turned."""
     value, strongest = images.max(dim=1, keepdim=True)
@@ -115,6 +123,5 @@ def _shift_colours(images: Tensor, saturation: Tensor, hue_deg: Tensor) -> Tenso
         torch.where(strongest == 1, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     sixth = sixth + hue_deg / 60
-    offset = images.new_tensor([5.0, 3.0, 1.0])[:, None, None]
-    k = (offset + sixth) % 6
+    k = (_to(torch.tensor([5.0, 3.0, 1.0]), images)[:, None, None] + sixth) % 6
     return value - chroma * saturation * torch.minimum(k, 4 - k).clamp(0.0, 1.0)

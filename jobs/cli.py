@@ -46,6 +46,7 @@ def run_job(
         if answer:
             print(answer, flush=True)
     except InputError as error:
+        print(*error.listing, sep="\n", end="\n" if error.listing else "", file=sys.stderr)
         _fail(str(error), EXIT_BAD_INPUT)
     except LabelsPending as pending:
         _fail(

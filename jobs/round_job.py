@@ -22,7 +22,7 @@ class RoundConfig(RunConfig):
 
     @property
     def run(self) -> RunConfig:
-        return located(RunConfig.model_validate(self.model_dump(exclude={"round"})))
+        return located(RunConfig.model_validate(self.model_dump(include=set(RunConfig.model_fields))))
 
 
 @contextmanager

@@ -5,7 +5,12 @@ class InputError(ValueError):
     """Data, configuration or a file that the user gave cannot be used.
 
     The message is one sentence: what is wrong, with the token, file or key, and where it helps what to change.
+
+    Attributes:
+        listing: lines that a command prints above the sentence, where it cannot name everything itself.
     """
+
+    listing: tuple[str, ...] = ()
 
 
 class RunBusyError(InputError):

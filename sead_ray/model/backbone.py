@@ -10,7 +10,6 @@ import importlib
 import importlib.machinery
 import importlib.util
 import logging
-import pickle
 import sys
 import types
 import warnings
@@ -18,13 +17,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sead_ray.errors import InputError
+from sead_ray.model.keys import check_keys
 from sead_ray.model.presets import VADSize
+from sead_ray.model.tensor_file import read_tensor_file
 
 OPS_MODULE = "mmcv._ext"
 
@@ -73,38 +71,29 @@ def build_image_network(size: VADSize, pretrained: bool) -> tuple[nn.Module, nn.
 
 
 def load_backbone_weights(backbone: nn.Module, path: str) -> None:
-    """Loads ImageNet weights (.safetensors, or a .pth of tensors only) with torchvision's names.
+    """Loads ImageNet weights of the same ResNet (.safetensors, or a .pth of tensors only) with torchvision's names.
+
+    The classifier and stages that are not built are left out; old files lack `num_batches_tracked`.
 
     Raises:
-        InputError: the file is missing, unreadable or holds another network.
+        InputError: the file is missing, unreadable or holds another network; names the keys.
     """
     try:
-        if path.endswith(".safetensors"):
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"model.backbone_weights: {path} does not exist.") from None
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
-        raise InputError(f"model.backbone_weights: {path} is not a readable weights file.") from None
+        state = read_tensor_file(path).tensors
+    except InputError as error:
+        raise InputError(f"model.backbone_weights: {error}") from None
     own = backbone.state_dict()
-    state = _tensors(state)
-    for key, value in own.items():
-        if key not in state and not key.endswith("num_batches_tracked"):
-            raise InputError(f"model.backbone_weights: {path} has no {key!r}; it is not this ResNet.")
-        if key in state and state[key].shape != value.shape:
-            raise InputError(
-                f"model.backbone_weights: {key!r} in {path} has shape {tuple(state[key].shape)}, "
-                f"not {tuple(value.shape)}."
-            )
-    backbone.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+    given = {key.removeprefix("backbone."): value for key, value in state.items()}
+    stages = {key.partition(".")[0] for key in own if key.startswith("layer")}
+    given = {key: value for key, value in given.items() if not _is_left_out(key, stages)}
+    needed = {key: value for key, value in own.items() if key in given or not key.endswith("num_batches_tracked")}
+    check_keys(needed, given, f"model.backbone_weights: {path}", "this ResNet")
+    backbone.load_state_dict({**own, **given})
 
 
-def _tensors(state: Any) -> dict[str, Tensor]:
-    """Tensors by name, without the wrappings `state_dict` and `backbone.`."""
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    return {key.removeprefix("backbone."): value for key, value in state.items()} if isinstance(state, dict) else {}
+def _is_left_out(key: str, stages: set[str]) -> bool:
+    stage = key.partition(".")[0]
+    return stage in ("fc", "head") or (stage.startswith("layer") and stage not in stages)
 
 
 def _init(backbone: nn.Module, neck: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,11 +142,20 @@ def resolve(config: ModelConfig) -> VADSize:
     Raises:
         InputError: an override that `VADSize` does not have, or of the wrong type.
     """
-    size = PRESETS[config.preset]
-    changes: dict[str, Any] = {"norm": "BN" if config.backbone_weights else "GN"}
-    for key, value in config.overrides.items():
-        changes[key] = _checked(key, value, size)
-    return dataclasses.replace(size, **changes)
+    return sized(config.preset, config.overrides, norm="BN" if config.backbone_weights else "GN")
+
+
+def sized(preset: str, overrides: Mapping[str, Any], **defaults: Any) -> VADSize:
+    """The preset with `defaults` in place of its own fields, and `overrides` in place of both.
+
+    Raises:
+        InputError: no such preset or field, or a value of the wrong type.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"model.preset is {preset!r}; it must be one of {', '.join(PRESETS)}.")
+    size = PRESETS[preset]
+    checked = {key: _checked(key, value, size) for key, value in overrides.items()}
+    return dataclasses.replace(size, **{**defaults, **checked})
 
 
 def size_from_dict(fields: dict[str, Any]) -> VADSize:

@@ -5,11 +5,14 @@ State goes in and out: the BEV of the frame before is an argument, and is never 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sead_ray.config import ModelConfig
+from sead_ray.errors import InputError
 from sead_ray.model.backbone import build_image_network, load_backbone_weights
 from sead_ray.model.contract import FrameBatch, VADOutput
 from sead_ray.model.decoder import AgentDecoder, Agents, MapDecoder, Maps
@@ -19,42 +22,38 @@ from sead_ray.model.planner import PlanningHead
 from sead_ray.model.presets import VADSize, resolve
 
 
-class VAD(nn.Module):
-    """Built from a size; `pretrained_backbone` freezes stem, first stage and batch norm (see `backbone`).
+class VADHead(nn.Module):
+    """Everything behind the image network: image features and the BEV of the frame before to all outputs.
 
     Attributes:
         code_weights, map_code_weights: weights of the regression losses; frozen parameters, as upstream keeps them.
     """
 
-    def __init__(self, size: VADSize, pretrained_backbone: bool = False) -> None:
+    def __init__(self, size: VADSize) -> None:
         super().__init__()
         self.size = size
-        self.pretrained_backbone = pretrained_backbone
         self.code_weights = nn.Parameter(torch.tensor([1.0] * 8 + [0.2] * 2), requires_grad=False)
         self.map_code_weights = nn.Parameter(torch.ones(4), requires_grad=False)
-        self.backbone, self.neck = build_image_network(size, pretrained_backbone)
         self.encoder = BEVEncoder(size)
         self.agents = AgentDecoder(size)
         self.maps = MapDecoder(size)
         self.motion = MotionHead(size)
         self.planner = PlanningHead(size)
 
-    def forward(self, frame: FrameBatch, history: Tensor | None) -> VADOutput:
-        """One frame of B clips. `history`: (B, Q, C), the `bev` of their frame before, or None on the first."""
-        bev = self.encode_bev(frame, history)
-        agents = self.agents(bev)
-        maps = self.maps(bev)
-        motion = self.motion(agents, maps)
-        plans = self.planner(agents, motion, scale_can_bus(frame.can_bus, self.size))
-        return self._output(bev, agents, maps, motion, plans)
-
-    def encode_bev(self, frame: FrameBatch, history: Tensor | None) -> Tensor:
-        """(B, Q, C); all that a history frame of training needs."""
+    def encode(self, features: Sequence[Tensor], frame: FrameBatch, history: Tensor | None) -> Tensor:
+        """(B, Q, C). `features`: (B * K, C, h, w) of each level; of `frame.images` only the size is read."""
         cameras = frame.images.shape[1]
-        features = self.neck(self.backbone(frame.images.flatten(0, 1)))
         image_hw = (int(frame.images.shape[-2]), int(frame.images.shape[-1]))
         assert cameras == self.size.num_cameras, f"{cameras} cameras; the model has {self.size.num_cameras}"
         return self.encoder(list(features), frame.lidar2img, frame.can_bus, image_hw, history)
+
+    def decode(self, bev: Tensor, can_bus: Tensor) -> VADOutput:
+        """All outputs of B clips from their BEV (B, Q, C)."""
+        agents = self.agents(bev)
+        maps = self.maps(bev)
+        motion = self.motion(agents, maps)
+        plans = self.planner(agents, motion, scale_can_bus(can_bus, self.size))
+        return self._output(bev, agents, maps, motion, plans)
 
     def _output(self, bev: Tensor, agents: Agents, maps: Maps, motion: Motion, plans: Tensor) -> VADOutput:
         boxes = agents.boxes.float()
@@ -78,6 +77,41 @@ class VAD(nn.Module):
             map_boxes=maps.boxes.float(),
             map_points=maps.points.float(),
         )
+
+
+class VAD(VADHead):
+    """The whole network, built from a size. `pretrained_backbone` freezes stem, first stage and batch norm (see
+    `backbone`).
+
+    Args:
+        backbone, neck: an image network of one's own instead, both or neither: images (N, 3, H, W) to features, and
+            those to `size.feature_levels` levels of `size.embed_dims` channels.
+    """
+
+    def __init__(
+        self,
+        size: VADSize,
+        pretrained_backbone: bool = False,
+        backbone: nn.Module | None = None,
+        neck: nn.Module | None = None,
+    ) -> None:
+        if (backbone is None) != (neck is None):
+            raise InputError("VAD takes backbone and neck together: their channels depend on each other.")
+        self_made = backbone is None or neck is None
+        network = build_image_network(size, pretrained_backbone) if self_made else (backbone, neck)
+        super().__init__(size)
+        self.pretrained_backbone = pretrained_backbone
+        self.has_preset_network = self_made
+        self.backbone, self.neck = network
+
+    def forward(self, frame: FrameBatch, history: Tensor | None) -> VADOutput:
+        """One frame of B clips. `history`: (B, Q, C), the `bev` of their frame before, or None on the first."""
+        return self.decode(self.encode_bev(frame, history), frame.can_bus)
+
+    def encode_bev(self, frame: FrameBatch, history: Tensor | None) -> Tensor:
+        """(B, Q, C); all that a history frame of training needs."""
+        features = self.neck(self.backbone(frame.images.flatten(0, 1)))
+        return self.encode(features, frame, history)
 
 
 def build_model(config: ModelConfig) -> VAD:

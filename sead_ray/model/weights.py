@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sead_ray.errors import InputError
-from sead_ray.model.presets import size_from_dict
+from sead_ray.model.keys import check_keys
+from sead_ray.model.presets import VADSize, size_from_dict
 from sead_ray.model.vad import VAD
 from sead_ray.storage import Store
 
@@ -23,6 +25,7 @@ FORMAT_VERSION = 1
 
 # Our name -> upstream's, rules in order, each applied to what the ones before left.
 _HEAD, _TRANSFORMER = "pts_bbox_head.", "pts_bbox_head.transformer."
+_LAYER = r"^(pts_bbox_head\..*layers\.\d+\.)"
 UPSTREAM_NAMES: tuple[tuple[str, str], ...] = (
     (r"^backbone\.", "img_backbone."),
     (r"^neck\.", "img_neck."),
@@ -51,13 +54,29 @@ UPSTREAM_NAMES: tuple[tuple[str, str], ...] = (
     (r"^planner\.agent_fusion\.", _HEAD + "agent_fus_mlp."),
     (r"^planner\.path_branch\.", _HEAD + "ego_fut_decoder."),
     (r"^planner\.", _HEAD),
-    (r"\.temporal\.", ".attentions.0."),
-    (r"\.spatial\.output_proj\.", ".attentions.1.output_proj."),
-    (r"\.spatial\.", ".attentions.1.deformable_attention."),
-    (r"\.(self_)?attention\.", ".attentions.0.attn."),
-    (r"\.cross_attention\.", ".attentions.1."),
-    (r"\.ffn\.fc1\.", ".ffns.0.layers.0.0."),
-    (r"\.ffn\.fc2\.", ".ffns.0.layers.1."),
+    # Within the head's layers; an image network of the user's own keeps its names.
+    (_LAYER + r"temporal\.", r"\1attentions.0."),
+    (_LAYER + r"spatial\.output_proj\.", r"\1attentions.1.output_proj."),
+    (_LAYER + r"spatial\.", r"\1attentions.1.deformable_attention."),
+    (_LAYER + r"(?:self_)?attention\.", r"\1attentions.0.attn."),
+    (_LAYER + r"cross_attention\.", r"\1attentions.1."),
+    (_LAYER + r"ffn\.fc1\.", r"\1ffns.0.layers.0.0."),
+    (_LAYER + r"ffn\.fc2\.", r"\1ffns.0.layers.1."),
+)
+
+# Upstream's order of registration, by the beginnings of its names; within one, our order is the same.
+UPSTREAM_ORDER: tuple[str, ...] = (
+    *(_HEAD + part for part in ("code_weights", "map_code_weights", "positional_encoding.")),
+    *(_TRANSFORMER + part for part in ("level_embeds", "cams_embeds", "encoder.", "decoder.", "map_decoder.")),
+    *(_TRANSFORMER + part for part in ("reference_points.", "map_reference_points.", "can_bus_mlp.")),
+    *(_HEAD + part for part in ("cls_branches.", "reg_branches.", "traj_branches.", "traj_cls_branches.")),
+    *(_HEAD + part for part in ("map_cls_branches.", "map_reg_branches.", "bev_embedding.", "query_embedding.")),
+    *(_HEAD + part for part in ("map_instance_embedding.", "map_pts_embedding.", "motion_decoder.")),
+    *(_HEAD + part for part in ("motion_mode_query.", "pos_mlp_sa.", "lane_encoder.", "motion_map_decoder.")),
+    *(_HEAD + part for part in ("pos_mlp.", "ego_query.", "ego_agent_decoder.", "ego_agent_pos_mlp.")),
+    *(_HEAD + part for part in ("ego_map_decoder.", "ego_map_pos_mlp.", "ego_fut_decoder.", "agent_fus_mlp.")),
+    "img_backbone.",
+    "img_neck.",
 )
 
 
@@ -68,43 +87,51 @@ def upstream_name(key: str) -> str:
     return key
 
 
-def load_upstream(model: VAD, state: dict[str, Tensor]) -> None:
+def upstream_names(own: Iterable[str]) -> dict[str, str]:
+    """Our name -> upstream's, in the order of upstream's `state_dict`; `own` in the order of ours."""
+
+    def place(names: tuple[str, str]) -> int:  # sorting is stable
+        return next((i for i, start in enumerate(UPSTREAM_ORDER) if names[1].startswith(start)), len(UPSTREAM_ORDER))
+
+    return dict(sorted(((key, upstream_name(key)) for key in own), key=place))
+
+
+def load_upstream(model: VAD, state: Mapping[str, Tensor]) -> None:
     """Loads a `state_dict` with upstream's keys.
 
     Raises:
-        InputError: a key is missing, unknown or of another shape.
+        InputError: keys are missing, unknown or of another shape; names all of them.
     """
     own = model.state_dict()
-    names = {key: upstream_name(key) for key in own}
-    unknown = sorted(set(state) - set(names.values()))
-    if unknown:
-        raise InputError(f"The checkpoint holds {unknown[0]!r}, which a {model.size.preset} does not have.")
-    for key, name in names.items():
-        if name not in state:
-            raise InputError(f"The checkpoint has no {name!r}, which a {model.size.preset} needs.")
-        if state[name].shape != own[key].shape:
-            raise InputError(
-                f"{name!r} in the checkpoint has shape {tuple(state[name].shape)}, not {tuple(own[key].shape)}."
-            )
+    names = upstream_names(own)
+    check_keys({name: own[key] for key, name in names.items()}, state, "The checkpoint", f"a {model.size.preset}")
     model.load_state_dict({key: state[name] for key, name in names.items()})
 
 
 def save_model(store: Store, key: str, model: VAD, info: dict[str, Any]) -> dict[str, Any]:
+    """Writes the model as `write_model` does, and returns its card."""
+    if not model.has_preset_network:
+        raise InputError("A model card cannot describe an image network of one's own: save its state_dict instead.")
+    return write_model(store, key, model.state_dict(), model.size, model.pretrained_backbone, info)
+
+
+def write_model(
+    store: Store, key: str, state: Mapping[str, Tensor], size: VADSize, pretrained_backbone: bool, info: dict[str, Any]
+) -> dict[str, Any]:
     """Writes `<key>/weights.safetensors`, then `<key>/model.json`; each atomically, and the card last.
 
     Returns:
         The card: format_version, model_version (first 12 digits of the weights' SHA-256), sha256, size,
         pretrained_backbone, info.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    data = save(state)
+    data = save({name: value.detach().cpu().contiguous() for name, value in state.items()})
     digest = hashlib.sha256(data).hexdigest()
     card = {
         "format_version": FORMAT_VERSION,
         "model_version": digest[:12],
         "sha256": digest,
-        "size": json.loads(json.dumps(dataclasses.asdict(model.size))),  # as it will be read
-        "pretrained_backbone": model.pretrained_backbone,
+        "size": json.loads(json.dumps(dataclasses.asdict(size))),  # as it will be read
+        "pretrained_backbone": pretrained_backbone,
         "info": info,
     }
     store.write_bytes(f"{key}/{WEIGHTS}", data)
@@ -118,21 +145,40 @@ def load_model(store: Store, key: str, device: str = "cpu") -> tuple[VAD, dict[s
     Raises:
         InputError: a file is missing, damaged or of a newer format.
     """
-    card = _read_card(store, f"{key}/{CARD}")
-    path = store.path(f"{key}/{WEIGHTS}")
-    data = store.read_bytes(f"{key}/{WEIGHTS}")
-    if hashlib.sha256(data).hexdigest() != card["sha256"]:
-        raise InputError(f"{path} is truncated or altered: its SHA-256 is not the one in {CARD}.")
+    state, card = read_model(store, key)
     try:
-        state = load(data)
         model = VAD(size_from_dict(card["size"]), card["pretrained_backbone"])
         model.load_state_dict(state)
-    except (SafetensorError, RuntimeError, TypeError) as error:
-        raise InputError(f"{path} does not fit the size in its {CARD}: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, TypeError) as error:
+        raise _misfit(store, key, error) from None
     return model.to(torch.device(device)).eval(), card
 
 
-def _read_card(store: Store, key: str) -> dict[str, Any]:
+def read_model(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors as they are stored, under our names, and the card.
+
+    Raises:
+        InputError: a file is missing, damaged or of a newer format.
+    """
+    card = read_card(store, f"{key}/{CARD}")
+    data = store.read_bytes(f"{key}/{WEIGHTS}")
+    if hashlib.sha256(data).hexdigest() != card["sha256"]:
+        raise InputError(
+            f"{store.path(f'{key}/{WEIGHTS}')} is truncated or altered: its SHA-256 is not the one in {CARD}."
+        )
+    try:
+        return load(data), card
+    except SafetensorError as error:
+        raise _misfit(store, key, error) from None
+
+
+def _misfit(store: Store, key: str, error: Exception) -> InputError:
+    path = store.path(f"{key}/{WEIGHTS}")
+    return InputError(f"{path} does not fit the size in its {CARD}: {str(error).splitlines()[0]}")
+
+
+def read_card(store: Store, key: str) -> dict[str, Any]:
+    """The card at `key`, checked; `InputError` where it is none."""
     card, path = store.read_json(key), store.path(key)
     kinds = {"format_version": int, "sha256": str, "model_version": str, "size": dict, "pretrained_backbone": bool}
     for name, kind in kinds.items():

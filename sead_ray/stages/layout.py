@@ -45,6 +45,11 @@ def model(number: int) -> str:
     return f"{round_folder(number)}/model"
 
 
+def adopted_model(number: int) -> str:
+    """A model from outside the run, with which round `number`'s scores were made."""
+    return f"{round_folder(number)}/adopted_model"
+
+
 def train_storage(number: int) -> str:
     """Ray Train's own folder: checkpoints of the training under way."""
     return f"{round_folder(number)}/train"

@@ -138,7 +138,7 @@ def test_very_many_wrong_keys_are_listed_above_the_sentence(tmp_path: Path) -> N
     state = upstream_state("vad_tiny")
     head = {key: value for key, value in state.items() if not key.startswith("img_")}
     torch.save(head, tmp_path / "head.pth")
-    with pytest.raises(InputError, match="lacks 1[0-9][0-9] keys") as raised:
+    with pytest.raises(InputError, match=r"lacks 1\d\d keys") as raised:
         imported(tmp_path / "head.pth", tmp_path / "model")
     assert raised.value.listing == tuple(f"lacks {key!r}" for key in state if key.startswith("img_"))
     torch.save({"layer1.weight": torch.zeros(2)}, tmp_path / "other.pth")

@@ -150,6 +150,7 @@ class Annotation:
     rotation_wxyz: tuple[float, float, float, float]
     n_lidar_points: int
     n_radar_points: int
+    attribute: str = ""  # nuScenes attribute name ("vehicle.parked"); empty where none was given
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,7 @@ class FrameLabels:
                 rotation_wxyz=tuple(item["rotation_wxyz"]),
                 n_lidar_points=item["n_lidar_points"],
                 n_radar_points=item["n_radar_points"],
+                attribute=item.get("attribute") or "",
             )
             for item in row["annotations"]
         )

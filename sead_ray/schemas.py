@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sead_ray.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _POSE = pa.list_(pa.float64(), 7)  # x, y, z in m, then quaternion w, x, y, z
 _CAMERA = pa.struct(
@@ -36,6 +36,8 @@ _FRAME = pa.struct(
     ]
 )
 _VERSION = ("schema_version", pa.int32())
+# Columns that came with a later version (2: the attribute), without which older files stay readable.
+LATER_COLUMNS = frozenset({"annotations.attribute"})
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -74,6 +76,7 @@ LABEL_SCHEMA = pa.schema(
                         ("rotation_wxyz", pa.list_(pa.float64(), 4)),
                         ("n_lidar_points", pa.int32()),
                         ("n_radar_points", pa.int32()),
+                        ("attribute", pa.string()),
                     ]
                 )
             ),
@@ -144,7 +147,8 @@ def _compare(found: pa.DataType, expected: pa.DataType, name: str, missing: list
             inner = f"{name}.{field_.name}" if name else field_.name
             index = found.get_field_index(field_.name)
             if index < 0:
-                missing.append(inner)
+                if inner not in LATER_COLUMNS:
+                    missing.append(inner)
             else:
                 _compare(found.field(index).type, field_.type, inner, missing, other)
     elif _kind(expected) == _kind(found) == "list":

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from sead_ray import records
@@ -136,3 +137,17 @@ def test_other_widths_and_extra_columns_are_read(tmp_path: Path) -> None:
     back = through_parquet(tmp_path, row, schema)
     (read,) = Store(str(tmp_path)).iter_rows("rows.parquet", SCORE_SCHEMA)
     assert read == back
+
+
+def test_labels_of_version_1_have_no_attribute(tmp_path: Path) -> None:
+    schema, row = LABEL_SCHEMA.field("annotations").type.value_type, make_labels("f0").to_row()
+    older = pa.struct([field for field in schema if field.name != "attribute"])
+    annotations = [{name: item[name] for name in item if name != "attribute"} for item in row["annotations"]]
+    table = table_of(
+        LABEL_SCHEMA.set(4, pa.field("annotations", pa.list_(older))),
+        {**row, "schema_version": 1, "annotations": annotations},
+    )
+    store = Store(str(tmp_path))
+    pa.parquet.write_table(table, store.path("old.parquet"))
+    (back,) = store.iter_rows("old.parquet", LABEL_SCHEMA)
+    assert records.FrameLabels.from_row(back).annotations == make_labels("f0").annotations

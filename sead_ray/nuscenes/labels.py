@@ -57,6 +57,18 @@ class LabelReader:
     def _categories(self) -> Table:
         return read_table(self._store, self._version, "category")
 
+    @cached_property
+    def _attributes(self) -> Table:
+        exists = self._store.exists(f"{self._version}/attribute.json")
+        return read_table(self._store, self._version, "attribute") if exists else {}
+
+    def _attribute(self, row: Row, owner: str) -> str:
+        """Name of the attribute; empty where there is none. Evaluation needs it, training does not."""
+        tokens = row["attribute_tokens"]
+        if len(tokens) != 1 or not self._attributes:  # nuScenes gives at most one
+            return ""
+        return partner(self._attributes, "attribute", tokens[0], owner)["name"]
+
     def _annotation(self, row: Row) -> Annotation:
         owner = f"sample_annotation {row['token']}"
         instance = partner(self._instances, "instance", row["instance_token"], owner)
@@ -76,4 +88,5 @@ class LabelReader:
             rotation_wxyz=(qw, qx, qy, qz),
             n_lidar_points=int(row["num_lidar_pts"]),
             n_radar_points=int(row["num_radar_pts"]),
+            attribute=self._attribute(row, owner),
         )

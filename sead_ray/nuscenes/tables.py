@@ -35,12 +35,15 @@ COLUMNS = {
         *("timestamp", "filename", "width", "height"),
     ),
     "category": ("token", "name"),
+    "attribute": ("token", "name"),
     "instance": ("token", "category_token"),
     "sample_annotation": (
         *("token", "sample_token", "instance_token", "translation", "size", "rotation"),
         *("num_lidar_pts", "num_radar_pts"),
     ),
 }
+# What a row may lack, and the value that stands for it then.
+OPTIONAL_COLUMNS: dict[str, Row] = {"sample_annotation": {"attribute_tokens": []}}
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,14 @@ def read_rows(store: Store, version: str, name: str, keep: Callable[[Row], bool]
         if not store.exists(version):
             raise InputError(f"{store.path(version)} does not exist: data.root and data.version must name a folder.")
         raise InputError(f"The table {store.path(path)} is missing.")
-    columns = COLUMNS[name]
+    columns, optional = COLUMNS[name], OPTIONAL_COLUMNS.get(name, {})
 
     def parse_row(row: Row) -> Row | None:
-        return {column: row[column] for column in columns} if keep is None or keep(row) else None
+        if keep is not None and not keep(row):
+            return None
+        found = {column: row[column] for column in columns}
+        found.update((column, row.get(column, default)) for column, default in optional.items())
+        return found
 
     try:
         rows = json.loads(store.read_bytes(path), object_hook=parse_row)

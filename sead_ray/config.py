@@ -143,6 +143,8 @@ class LabelConfig(Schema):
 
 
 class EvaluateConfig(Schema):
+    perception: bool = True
+    """Detection (nuScenes mAP, NDS), map AP and motion metrics beside planning."""
     clips_per_batch: int = Field(default=2, ge=1)
     max_actors: int = Field(default=1, ge=1)
 

@@ -67,6 +67,28 @@ def quaternion_from_heading(heading_rad: float) -> tuple[float, float, float, fl
     return (float(np.cos(heading_rad / 2)), 0.0, 0.0, float(np.sin(heading_rad / 2)))
 
 
+def quaternions_from_headings(headings_rad: ArrayLike) -> Array:
+    """(..., 4) of (...) headings: rotations about z only, scalar first."""
+    half = np.asarray(headings_rad, np.float64) / 2
+    zero = np.zeros_like(half)
+    return np.stack([np.cos(half), zero, zero, np.sin(half)], axis=-1)
+
+
+def quaternion_product(first_wxyz: ArrayLike, second_wxyz: ArrayLike) -> Array:
+    """(..., 4) Hamilton product: the rotation that turns by the second, then by the first."""
+    w1, x1, y1, z1 = np.moveaxis(np.asarray(first_wxyz, np.float64), -1, 0)
+    w2, x2, y2, z2 = np.moveaxis(np.asarray(second_wxyz, np.float64), -1, 0)
+    return np.stack(
+        [
+            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
+            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
+            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
+            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
+        ],
+        axis=-1,
+    )
+
+
 def invert(transform: ArrayLike) -> Array:
     """Inverse of a rigid (..., 4, 4) transform."""
     transform = np.asarray(transform, np.float64)

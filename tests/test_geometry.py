@@ -19,6 +19,8 @@ from sead_ray.geometry import (
     image_from_lidar,
     invert,
     quaternion_from_heading,
+    quaternion_product,
+    quaternions_from_headings,
     rotation_matrix,
     transform_points,
     vad_yaw_from_heading,
@@ -159,3 +161,20 @@ def test_box_corners_are_a_clockwise_rectangle_of_the_size(heading_rad: float, l
     x, y = corners.T
     area = 0.5 * np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)
     assert area == pytest.approx(-length * width)
+
+
+def test_quaternion_product_turns_by_the_second_then_the_first():
+    rng = np.random.default_rng(8)
+    first, second = rng.normal(size=(2, 5, 4))
+    first, second = (q / np.linalg.norm(q, axis=1, keepdims=True) for q in (first, second))
+    for product, a, b in zip(quaternion_product(first, second), first, second):
+        expected = rotation_matrix(a) @ rotation_matrix(b)
+        np.testing.assert_allclose(rotation_matrix(product), expected, atol=1e-12)
+    one = quaternion_product(first[0], second)  # one rotation before many
+    np.testing.assert_allclose(one[3], quaternion_product(first[0], second[3]))
+
+
+def test_quaternions_of_many_headings_are_those_of_each():
+    headings = np.array([-3.0, 0.0, 1.2])
+    expected = [quaternion_from_heading(heading) for heading in headings]
+    np.testing.assert_allclose(quaternions_from_headings(headings), expected)

@@ -1,9 +1,11 @@
-"""Evaluation: planning L2 and collision rate of a round's model over the val split, distributed by clip."""
+"""Evaluation of a model over the val split, distributed by clip: planning, and perception beside it."""
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,8 +17,11 @@ from numpy.typing import NDArray
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.evaluation.baselines import constant_velocity_plans, standing_still_plans
+from sead_ray.evaluation.perception import ClipPerception, clip_perception, map_and_motion_report
 from sead_ray.evaluation.planning import FramePlanning, frame_planning
+from sead_ray.evaluation.predictions import FramePrediction, decode_predictions
 from sead_ray.evaluation.slices import evaluation_report
+from sead_ray.model.contract import PlannerOutput, VADOutput
 from sead_ray.nuscenes.targets import build_targets
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
@@ -24,20 +29,45 @@ from sead_ray.stages import layout
 from sead_ray.stages.clip_pipeline import Failure, pipeline_size, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
+from sead_ray.stages.detection import detection_report
 from sead_ray.stages.label_store import read_labels
 from sead_ray.stages.progress import Progress
 from sead_ray.storage import Store
 
 PLANNERS = ("planner", "standing_still", "constant_velocity")
+PERCEPTION = ("detection", "map", "motion")  # keys of `evaluation.json`, absent without `evaluate.perception`
+
+
+@dataclass(frozen=True)
+class ClipOutput:
+    """What leaves the model's actor: (T, 6, 2) per-step offsets of the plans for the recorded commands, and the
+    decoded frames, empty where nobody asked for them or the base model has no such heads."""
+
+    clip: Clip
+    plans_m: NDArray[np.float32]
+    predictions: list[FramePrediction]
 
 
 def evaluate_model(run: Store, config: RunConfig, round_number: int) -> None:
-    """Publishes round `round_number`'s evaluation; returns at once where it is published.
+    """Publishes the evaluation of round `round_number`'s model; returns at once where it is published.
 
     Raises:
         InputError: a val clip cannot be read; evaluation on a part of val would not be comparable.
     """
-    folder = layout.evaluation(round_number)
+    publish_evaluation(
+        run, config, layout.model(round_number), layout.evaluation(round_number), f"evaluate round {round_number}"
+    )
+
+
+def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: str, stage: str) -> None:
+    """Evaluates the model at `model_key` of the run and publishes `folder`; returns at once where it is published.
+
+    Args:
+        stage: name of the stage for the progress bar.
+
+    Raises:
+        InputError: as `evaluate_model`.
+    """
     if run.is_published(folder):
         return
     started = time.monotonic()
@@ -45,49 +75,77 @@ def evaluate_model(run: Store, config: RunConfig, round_number: int) -> None:
     clips = [Clip.from_row(row) for row in rows]
     connect()
     records: dict[str, list[FramePlanning]] = {name: [] for name in PLANNERS}
-    with Progress(f"evaluate round {round_number}", len(clips), "clip") as progress:
+    perception: list[ClipPerception] = []
+    with Progress(stage, len(clips), "clip") as progress:
         for row in run_pipeline(
             run,
             config.data.root,
             config.image,
-            layout.model(round_number),
+            model_key,
             [clip.clip_token for clip in clips],
-            work=_plans,
+            work=partial(_predict, decode=config.evaluate.perception),
             finish=partial(_judge, run_root=run.root, config=config),
             size=pipeline_size(config.score, config.evaluate.clips_per_batch, 1, config.evaluate.max_actors),
         ):
             for name in PLANNERS:
                 records[name] += [FramePlanning.from_row(item) for item in row[name]]
+            perception += pickle.loads(row["perception"])
             progress.advance()
     for name in PLANNERS:  # sums must not depend on which clip came first
         records[name].sort(key=lambda record: (record.clip_token, record.frame_token))
     report = evaluation_report(*(records[name] for name in PLANNERS), clips)
-    run.write_json(f"{folder}/evaluation.json", report)
-    run.publish(folder, {"n_clips": len(clips), "seconds": round(time.monotonic() - started, 2)})
+    run.write_json(f"{folder}/evaluation.json", {**report, **_perception_report(perception)})
+    run.publish(
+        folder,
+        {
+            "model_version": run.read_json(f"{model_key}/model.json")["model_version"],
+            "n_clips": len(clips),
+            "seconds": round(time.monotonic() - started, 2),
+        },
+    )
 
 
-def _plans(
-    model: Any, _version: str, clips: Sequence[LoadedClip], device: str
-) -> list[tuple[Clip, NDArray[np.float32]]]:
-    """(T, 6, 2) planned per-step offsets for each frame's recorded command."""
+def _perception_report(clips: list[ClipPerception]) -> dict[str, Any]:
+    """The keys of `PERCEPTION`; nothing where no clip was decoded."""
+    if not clips:
+        return {}
+    clips.sort(key=lambda clip: clip.clip_token)
+    frames = [frame for clip in clips for frame in clip.detections]
+    return {"detection": detection_report(frames), **map_and_motion_report(clips)}
+
+
+def _predict(model: Any, _version: str, clips: Sequence[LoadedClip], device: str, decode: bool) -> list[ClipOutput]:
     plans: list[list[NDArray[np.float32]]] = [[] for _ in clips]
+    predictions: list[list[FramePrediction]] = [[] for _ in clips]
     for t, active, output in run_clips(model, clips, device):
-        commands = torch.tensor([int(clips[index].clip.frames[t].command) for index in active])
-        chosen = output.plans_m.float().cpu()[torch.arange(len(active)), commands].numpy()
-        for index, plan in zip(active, chosen):
+        frames = [clips[index].clip.frames[t] for index in active]
+        for index, plan in zip(active, _commanded_plans(output, [int(frame.command) for frame in frames])):
             plans[index].append(plan)
-    return [(loaded.clip, np.stack(items)) for loaded, items in zip(clips, plans)]
+        if not decode or not isinstance(output, VADOutput):
+            continue
+        for index, frame, found in zip(active, frames, decode_predictions(output, model.size.pc_range)):
+            found.require_finite(frame.token)
+            predictions[index].append(found)
+    return [ClipOutput(loaded.clip, np.stack(plan), found) for loaded, plan, found in zip(clips, plans, predictions)]
+
+
+def _commanded_plans(output: PlannerOutput, commands: list[int]) -> NDArray[np.float32]:
+    """(B, 6, 2)"""
+    return output.plans_m.float().cpu()[torch.arange(len(commands)), torch.tensor(commands)].numpy()
 
 
 def _judge(token: str, result: Any, run_root: str, config: RunConfig) -> dict[str, Any]:
-    """The planner and the two fixed lines of comparison on one clip (CPU)."""
+    """The planner, the two fixed lines of comparison and the perception metrics on one clip (CPU)."""
     if isinstance(result, Failure):
         raise InputError(f"Val clip {token} cannot be evaluated: {result.reason}")
-    clip, planned = result
+    output: ClipOutput = result
+    clip = output.clip
     labels = read_labels(Store(run_root), config, {frame.token for frame in clip.frames}, {token})
     targets = [build_targets(clip, t, labels, points="lidar") for t in range(len(clip.frames))]
-    plans = dict(zip(PLANNERS, (planned, standing_still_plans(clip), constant_velocity_plans(clip))))
-    return {
+    plans = dict(zip(PLANNERS, (output.plans_m, standing_still_plans(clip), constant_velocity_plans(clip))))
+    rows: dict[str, Any] = {
         name: [frame_planning(plan[t], targets[t], token, clip.frames[t].token).to_row() for t in range(len(targets))]
         for name, plan in plans.items()
     }
+    perception = [clip_perception(clip, output.predictions, targets, labels)] if output.predictions else []
+    return {**rows, "perception": pickle.dumps(perception, protocol=5)}

@@ -1,0 +1,97 @@
+"""Evaluation of a round's model: perception beside planning, the same as computed in one process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sead_ray.config import EvaluateConfig, RunConfig
+from sead_ray.errors import InputError
+from sead_ray.evaluation.detection import PROTOCOLS, detection_metrics
+from sead_ray.evaluation.perception import ClipPerception, clip_perception, map_and_motion_report
+from sead_ray.evaluation.predictions import decode_predictions
+from sead_ray.model.weights import load_model
+from sead_ray.nuscenes.targets import build_targets
+from sead_ray.records import Clip
+from sead_ray.schemas import CLIP_SCHEMA
+from sead_ray.stages import layout
+from sead_ray.stages.clip_runner import load_clip, run_clips
+from sead_ray.stages.evaluate import PERCEPTION, evaluate_model
+from sead_ray.stages.label_store import read_labels
+from sead_ray.storage import Store
+
+
+@pytest.fixture(scope="module")
+def report(loop_run: Store) -> dict[str, Any]:
+    return loop_run.read_json(f"{layout.evaluation(1)}/evaluation.json")
+
+
+def in_this_process(run: Store, config: RunConfig) -> list[ClipPerception]:
+    """Round 1's model over val, a clip at a time."""
+    model, _ = load_model(run, layout.model(1))
+    clips = []
+    for row in run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA):
+        if row["split"] == "val":
+            clip = Clip.from_row(row)
+            labels = read_labels(run, config, {frame.token for frame in clip.frames}, {clip.clip_token})
+            targets = [build_targets(clip, t, labels, points="lidar") for t in range(len(clip.frames))]
+            outputs = run_clips(model, [load_clip(clip, config.data.root, config.image)], "cpu")
+            found = [decode_predictions(output, model.size.pc_range)[0] for _, _, output in outputs]
+            clips.append(clip_perception(clip, found, targets, labels))
+    return clips
+
+
+def assert_close(found: Any, expected: Any, path: str = "") -> None:
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), path
+        for key, value in expected.items():
+            assert_close(found[key], value, f"{path}.{key}")
+    elif isinstance(expected, float):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=path)
+    else:
+        assert found == expected, path
+
+
+def test_perception_is_what_one_process_finds(
+    loop_run: Store, loop_config: RunConfig, report: dict[str, Any]
+) -> None:
+    clips = in_this_process(loop_run, loop_config)
+    frames = [frame for clip in clips for frame in clip.detections]
+    assert len(frames) == 3 * 8  # all of val, also frames without a whole future
+    for protocol in PROTOCOLS:
+        assert_close(report["detection"][protocol], detection_metrics(frames, protocol), protocol)
+    expected = map_and_motion_report(clips)
+    assert_close(report["map"], expected["map"])
+    assert_close(report["motion"], expected["motion"])
+    assert report["motion"]["car"]["n_agents"] > 0
+    assert report["map"]["classes"]["boundary"]["n_annotated"] > 0
+
+
+def test_both_planning_conventions_are_reported(report: dict[str, Any]) -> None:
+    planner = report["planner"]
+    assert {"l2_m", "collision_percent", "uniad_l2_m", "uniad_collision_percent"} <= planner.keys()
+    assert planner["l2_m"]["3s"] != planner["uniad_l2_m"]["3s"]
+
+
+def test_perception_can_be_left_out(
+    loop_run: Store, loop_config: RunConfig, report: dict[str, Any], tmp_path: Path
+) -> None:
+    run = copy_of(loop_run, tmp_path)
+    config = loop_config.model_copy(update={"run_dir": run.root, "evaluate": EvaluateConfig(perception=False)})
+    evaluate_model(run, config, 1)
+    found = run.read_json(f"{layout.evaluation(1)}/evaluation.json")
+    assert found.keys() == report.keys() - set(PERCEPTION)
+    assert_close(found["planner"], report["planner"])
+
+
+def copy_of(loop_run: Store, tmp_path: Path) -> Store:
+    """A run with clips, labels and round 1's model, not evaluated yet."""
+    run = Store(str(tmp_path / "run"))
+    for folder in (layout.CLIPS, layout.LABELS, layout.model(1)):
+        shutil.copytree(loop_run.path(folder), run.path(folder))
+    return run

@@ -75,6 +75,7 @@ def _context(run: Store, data: Store, config: RunConfig) -> dict[str, Any]:
             ("Average collision rate", metric_curve(rows, latest, "collision_percent", "average collision rate (%)")),
         ],
         "slices": _slices(evaluations),
+        "perception": _perception(evaluations),
         "rounds": rounds,
         "failed": [entry for entry in rounds if entry["n_failed"]],
         "failed_shown": FAILED_CLIPS_SHOWN,
@@ -154,6 +155,20 @@ def _slices(evaluations: dict[int, dict[str, Any] | None]) -> dict[str, Any]:
         }
         rows.append({"round": index, "cells": [slices.get(name) for name in columns] + [whole]})
     return {"columns": [name.replace("_", " ").capitalize() for name in columns] + ["All"], "rows": rows}
+
+
+def _perception(evaluations: dict[int, dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """One row a round whose evaluation measured it: detection by two choices of what counts, map, motion by group."""
+    return [
+        {
+            "round": index,
+            "detection": [found["detection"].get(protocol, {}) for protocol in ("nuscenes", "vad_range")],
+            "map": found["map"]["mAP"],
+            "motion": [found["motion"].get(group, {}) for group in ("car", "pedestrian")],
+        }
+        for index, found in evaluations.items()
+        if found and "detection" in found
+    ]
 
 
 def _model(run: Store, index: int) -> dict[str, Any] | None:

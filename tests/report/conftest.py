@@ -88,6 +88,16 @@ def _metrics(scale: float) -> dict:
     return {"l2_m": l2_m, "collision_percent": collision_percent, "n_frames": 40}
 
 
+def _perception(index: int) -> dict:
+    """As `sead_ray.stages.evaluate` writes it, less what the page does not show; nobody predicted a pedestrian."""
+    motion = {"minADE_m": 0.81 + index, "minFDE_m": 1.25, "miss_rate": 0.125, "EPA": 0.4375}
+    return {
+        "detection": {"nuscenes": {"NDS": 0.2468, "mAP": 0.1357}, "vad_range": {"NDS": 0.3579, "mAP": 0.2461}},
+        "map": {"mAP": 0.4321},
+        "motion": {"car": motion, "pedestrian": dict.fromkeys(motion)},
+    }
+
+
 def _write_round(run: Store, index: int, clips: list[Clip], failed_reason: str) -> None:
     folder = f"rounds/{index:02d}"
     bought = clips[2 * index : 2 * index + 2]
@@ -147,7 +157,7 @@ def _write_evaluation(run: Store, index: int) -> None:
         for number, name in enumerate(("overtake", "day", "night", "turn_left"))
     }
     value = {"planner": _metrics(1 - 0.2 * index), "standing_still": _metrics(4), "constant_velocity": _metrics(1.5)}
-    run.write_json(f"{folder}/evaluation/evaluation.json", {**value, "slices": slices})
+    run.write_json(f"{folder}/evaluation/evaluation.json", {**value, "slices": slices, **_perception(index)})
     run.publish(f"{folder}/evaluation", {"seconds": 2.5})
 
 

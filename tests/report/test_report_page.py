@@ -85,6 +85,24 @@ def test_each_rounds_numbers_and_the_comparisons_are_shown(finished):
     assert "Unfinished" not in found.text
 
 
+def test_perception_has_a_row_a_round_and_a_dash_where_nothing_was_found(finished):
+    text, _ = finished
+    section = text[text.index('id="perception"') : text.index('id="key-frames"')]
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in section.split("<tr>")[3:]]
+    assert [row[:5] for row in cells] == [["0.247", "0.136", "0.358", "0.246", "0.432"]] * 3
+    assert [row[5] for row in cells] == ["0.81", "1.81", "2.81"]
+    assert [row[6:9] for row in cells] == [["1.25", "0.125", "0.438"]] * 3
+    assert all(row[9:] == ["–"] * 4 for row in cells)
+
+
+def test_an_evaluation_without_perception_has_no_such_section(make_run):
+    run, data_root = make_run(1)
+    key = "rounds/00/evaluation/evaluation.json"
+    report = run.read_json(key)
+    run.write_json(key, {name: report[name] for name in report if name not in ("detection", "map", "motion")})
+    assert 'id="perception"' not in written(run, data_root)[0]
+
+
 def test_slices_stand_in_the_papers_order_with_the_whole_split_last(finished):
     text, _ = finished
     header = text[text.index("Average L2 (m) / average collision") :]

@@ -57,9 +57,7 @@ def assert_close(found: Any, expected: Any, path: str = "") -> None:
         assert found == expected, path
 
 
-def test_perception_is_what_one_process_finds(
-    loop_run: Store, loop_config: RunConfig, report: dict[str, Any]
-) -> None:
+def test_perception_is_what_one_process_finds(loop_run: Store, loop_config: RunConfig, report: dict[str, Any]) -> None:
     clips = in_this_process(loop_run, loop_config)
     frames = [frame for clip in clips for frame in clip.detections]
     assert len(frames) == 3 * 8  # all of val, also frames without a whole future

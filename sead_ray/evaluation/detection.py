@@ -141,7 +141,7 @@ def _devkit_boxes(frame_token: str, boxes: BoxSet, chosen: NDArray[np.int64]) ->
     ]
 
 
-def _filter(tables: _Tables, boxes: Any, ranges: dict[str, float]) -> None:
+def _filter(tables: Any, boxes: Any, ranges: dict[str, float]) -> None:
     """The devkit's filters: range around the ego, boxes without a lidar or radar point, cycles in a bicycle rack."""
     from nuscenes.eval.common.loaders import add_center_dist, filter_eval_boxes
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sead_ray.errors import InputError
 from sead_ray.evaluation.predictions import FramePrediction
 from sead_ray.geometry import (
     Pose,
@@ -81,6 +82,12 @@ def clip_detections(
     for index, (frame, prediction) in enumerate(zip(clip.frames, predictions, strict=True)):
         annotations = labels[frame.token].annotations
         wanted = [annotation for annotation in annotations if class_index(annotation.category) >= 0]
+        for annotation in wanted:
+            if min(annotation.size_wlh_m) <= 0:
+                raise InputError(
+                    f"Frame {frame.token}: the box of instance {annotation.instance_token} has no extent "
+                    f"({annotation.size_wlh_m})."
+                )
         velocities = [box_velocity(tracks[item.instance_token], index, timestamp_us) for item in wanted]
         racks = tuple(annotation for annotation in annotations if annotation.category == BICYCLE_RACK)
         found.append(

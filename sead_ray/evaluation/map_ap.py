@@ -7,7 +7,7 @@ Shape legend: m predicted lines, g annotated lines, P points of a line, D = 3 th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def true_positives(distance_m: Array, scores: NDArray[np.float32], threshold_m: 
     return correct
 
 
-def line_distances(lines_m: Sequence[ArrayLike], others_m: Sequence[ArrayLike]) -> Array:
+def line_distances(lines_m: Iterable[ArrayLike], others_m: Iterable[ArrayLike]) -> Array:
     """(m, g) Chamfer distances of polylines, each (P, 2), any P >= 2, resampled to 100 points; infinite where two
     lines' strips (`STRIP_M`) do not touch."""
     ours, theirs = _linestrings(lines_m), _linestrings(others_m)
@@ -102,7 +102,7 @@ def resample(lines: NDArray) -> Array:
     return shapely.get_coordinates(points).reshape(len(lines), SAMPLES, 2)
 
 
-def _linestrings(lines_m: Sequence[ArrayLike]) -> NDArray:
+def _linestrings(lines_m: Iterable[ArrayLike]) -> NDArray:
     return np.array([shapely.linestrings(np.asarray(line, np.float64)) for line in lines_m], object)
 
 
@@ -116,8 +116,7 @@ def summarise_map(frames: Sequence[LineMatches]) -> dict[str, Any]:
     A class's AP is the mean over the thresholds, mAP the mean over the classes that occur; None where nothing does.
     """
     classes = {name: _class_summary(frames, index) for index, name in enumerate(MAP_CLASSES)}
-    found = [entry["AP"] for entry in classes.values() if entry["AP"] is not None]
-    return {"mAP": float(np.mean(found)) if found else None, "classes": classes}
+    return {"mAP": _mean(entry["AP"] for entry in classes.values()), "classes": classes}
 
 
 def _class_summary(frames: Sequence[LineMatches], map_class: int) -> dict[str, Any]:
@@ -132,11 +131,17 @@ def _class_summary(frames: Sequence[LineMatches], map_class: int) -> dict[str, A
         for column, threshold in enumerate(THRESHOLDS_M)
     }
     return {
-        "AP": float(np.mean(list(by_threshold.values()))) if n_annotated else None,
+        "AP": _mean(by_threshold.values()),
         "AP_by_threshold_m": by_threshold,
         "n_annotated": n_annotated,
         "n_predicted": len(scores),
     }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def average_precision(correct: NDArray[np.bool_], scores: Array, n_annotated: int) -> float | None:

@@ -32,11 +32,14 @@ class FramePrediction:
     line_scores: NDArray[np.float32]
     line_labels: NDArray[np.int64]
 
-    def require_finite(self, frame_token: str) -> None:
-        """Raises `InputError` where a number is NaN or infinite: no metric of it means anything."""
+    def require_sound(self, frame_token: str) -> None:
+        """Raises `InputError` where a number is NaN or infinite, or a box has no extent: no metric of such means
+        anything."""
         for field in fields(self):
             if not np.isfinite(getattr(self, field.name)).all():
                 raise InputError(f"The model's {field.name} of frame {frame_token} are not finite: it has diverged.")
+        if (self.boxes[:, 3:6] <= 0).any():
+            raise InputError(f"The model's boxes of frame {frame_token} have no extent: it has diverged.")
 
 
 def decode_predictions(output: VADOutput, pc_range: tuple[float, ...]) -> list[FramePrediction]:

@@ -21,7 +21,7 @@ def detection_report(frames: Sequence[FrameDetections]) -> dict[str, Any]:
     keys = [(protocol, name) for protocol in PROTOCOLS for name in AGENT_CLASSES]
     waiting = {task.remote(shared, name, protocol): (protocol, name) for protocol, name in keys}
     curves: dict[tuple[str, str], list[Any]] = {}
-    with Progress("detection metrics", len(keys), "class") as progress:
+    with Progress("detection metrics", len(keys), "task") as progress:
         while waiting:
             (done,), _ = ray.wait(list(waiting))
             curves[waiting.pop(done)] = ray.get(done)

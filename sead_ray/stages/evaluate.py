@@ -22,10 +22,12 @@ from sead_ray.evaluation.planning import FramePlanning, frame_planning
 from sead_ray.evaluation.predictions import FramePrediction, decode_predictions
 from sead_ray.evaluation.slices import evaluation_report
 from sead_ray.model.contract import PlannerOutput, VADOutput
+from sead_ray.model.weights import CARD, read_card
 from sead_ray.nuscenes.targets import build_targets
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
+from sead_ray.stages.adopt import adopt_model
 from sead_ray.stages.clip_pipeline import Failure, pipeline_size, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
@@ -57,6 +59,21 @@ def evaluate_model(run: Store, config: RunConfig, round_number: int) -> None:
     publish_evaluation(
         run, config, layout.model(round_number), layout.evaluation(round_number), f"evaluate round {round_number}"
     )
+
+
+def evaluate_model_dir(run: Store, config: RunConfig, model_dir: str) -> str:
+    """Publishes the evaluation of the model in `model_dir`, such as an imported checkpoint; returns its folder.
+
+    Raises:
+        InputError: as `evaluate_model`; or there is no model, or it was made for other images.
+    """
+    version = read_card(Store(model_dir), CARD)["model_version"]
+    folder, model_key = layout.model_evaluation(version), layout.evaluated_model(version)
+    if not run.is_published(folder):
+        adopt_model(run, model_dir, model_key, config.image)
+        publish_evaluation(run, config, model_key, folder, f"evaluate model {version}")
+        run.remove(model_key)
+    return folder
 
 
 def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: str, stage: str) -> None:
@@ -98,7 +115,7 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
     run.publish(
         folder,
         {
-            "model_version": run.read_json(f"{model_key}/model.json")["model_version"],
+            "model_version": read_card(run, f"{model_key}/{CARD}")["model_version"],
             "n_clips": len(clips),
             "seconds": round(time.monotonic() - started, 2),
         },
@@ -124,7 +141,7 @@ def _predict(model: Any, _version: str, clips: Sequence[LoadedClip], device: str
         if not decode or not isinstance(output, VADOutput):
             continue
         for index, frame, found in zip(active, frames, decode_predictions(output, model.size.pc_range)):
-            found.require_finite(frame.token)
+            found.require_sound(frame.token)
             predictions[index].append(found)
     return [ClipOutput(loaded.clip, np.stack(plan), found) for loaded, plan, found in zip(clips, plans, predictions)]
 

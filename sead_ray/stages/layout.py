@@ -67,3 +67,13 @@ def train_error(number: int) -> str:
 
 def evaluation(number: int) -> str:
     return f"{round_folder(number)}/evaluation"
+
+
+def model_evaluation(model_version: str) -> str:
+    """The evaluation of a model from outside the run."""
+    return f"evaluations/{model_version}"
+
+
+def evaluated_model(model_version: str) -> str:
+    """That model, where all workers see it, while it is evaluated."""
+    return f"{model_evaluation(model_version)}/model"

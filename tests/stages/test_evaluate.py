@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
+from jobs import evaluate_model as jobs_evaluate
+from jobs.cli import run_job
 from sead_ray.config import EvaluateConfig, RunConfig
 from sead_ray.errors import InputError
 from sead_ray.evaluation.detection import PROTOCOLS, detection_metrics
 from sead_ray.evaluation.perception import ClipPerception, clip_perception, map_and_motion_report
 from sead_ray.evaluation.predictions import decode_predictions
-from sead_ray.model.weights import load_model
+from sead_ray.model.weights import load_model, save_model
 from sead_ray.nuscenes.targets import build_targets
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
@@ -93,3 +97,65 @@ def copy_of(loop_run: Store, tmp_path: Path) -> Store:
     for folder in (layout.CLIPS, layout.LABELS, layout.model(1)):
         shutil.copytree(loop_run.path(folder), run.path(folder))
     return run
+
+
+def evaluate_command(config: RunConfig, tmp_path: Path, *options: str) -> list[str]:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return ["--config", str(file), *options]
+
+
+def run_command(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
+    run_job("", jobs_evaluate.job, jobs_evaluate.plan, argv, schema=jobs_evaluate.EvaluateModelConfig, prog="job")
+    return capsys.readouterr().out
+
+
+def test_a_model_from_elsewhere_is_evaluated_without_a_round(
+    loop_run: Store, loop_config: RunConfig, report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(loop_run, tmp_path)
+    model_dir = tmp_path / "models" / "mine"
+    model_dir.parent.mkdir()
+    Path(run.path("rounds/01/model")).rename(model_dir)
+    config = loop_config.model_copy(update={"run_dir": run.root})
+    argv = evaluate_command(config, tmp_path, "--model_dir", str(model_dir))
+    version = json.loads((model_dir / "model.json").read_text())["model_version"]
+    assert f"model {version} on 3 val clips" in run_command(capsys, [*argv, "--dry-run"])
+    assert not run.exists("evaluations")
+    answer, path = run_command(capsys, argv).rsplit("\n", 2)[:2]
+    assert path == run.path(f"evaluations/{version}/evaluation.json")
+    assert_close(run.read_json(f"evaluations/{version}/evaluation.json"), report)
+    assert run.manifest(f"evaluations/{version}")["model_version"] == version
+    assert not run.exists(f"evaluations/{version}/model")  # the copy is gone
+    shown = json.loads(answer)
+    assert shown.keys() == report.keys() - {"slices"}
+    assert shown["planner"]["uniad_l2_m"] == pytest.approx(report["planner"]["uniad_l2_m"], rel=1e-3)
+    assert shown["detection"]["nuscenes"].keys() >= {"mAP", "NDS", "mATE"}
+    assert run_command(capsys, argv).endswith(f"{path}\n")  # once more: what is published stays
+
+
+def test_a_model_made_for_other_images_is_refused(
+    loop_run: Store, loop_config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(loop_run, tmp_path)
+    card = run.read_json("rounds/01/model/model.json")
+    run.write_json("rounds/01/model/model.json", {**card, "info": {**card["info"], "image": {"width": 640}}})
+    config = loop_config.model_copy(update={"run_dir": run.root})
+    argv = evaluate_command(config, tmp_path, "--model_dir", run.path("rounds/01/model"))
+    with pytest.raises(SystemExit) as ended:
+        run_command(capsys, argv)
+    assert ended.value.code == 2
+    assert "--image.width 640" in capsys.readouterr().err
+    assert not run.exists("evaluations")
+
+
+def test_a_model_that_has_diverged_is_refused_by_frame(loop_run: Store, loop_config: RunConfig, tmp_path: Path) -> None:
+    run = copy_of(loop_run, tmp_path)
+    model, card = load_model(run, layout.model(1))
+    with torch.no_grad():
+        model.agents.reg_branches[-1][-1].bias.fill_(float("nan"))
+    save_model(run, layout.model(1), model, card["info"])
+    config = loop_config.model_copy(update={"run_dir": run.root})
+    with pytest.raises(InputError, match=r"boxes of frame \w+ are not finite"):
+        evaluate_model(run, config, 1)
+    assert not run.is_published(layout.evaluation(1))

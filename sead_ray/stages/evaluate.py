@@ -100,7 +100,7 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
             config.image,
             model_key,
             [clip.clip_token for clip in clips],
-            work=partial(_predict, decode=config.evaluate.perception),
+            work=partial(predict_clips, decode=config.evaluate.perception),
             finish=partial(_judge, run_root=run.root, config=config),
             size=pipeline_size(config.score, config.evaluate.clips_per_batch, 1, config.evaluate.max_actors),
         ):
@@ -131,12 +131,22 @@ def _perception_report(clips: list[ClipPerception]) -> dict[str, Any]:
     return {"detection": detection_report(frames), **map_and_motion_report(clips)}
 
 
-def _predict(model: Any, _version: str, clips: Sequence[LoadedClip], device: str, decode: bool) -> list[ClipOutput]:
+def predict_clips(
+    model: Any, _version: str, clips: Sequence[LoadedClip], device: str, decode: bool
+) -> list[ClipOutput]:
+    """Runs the model over clips in lockstep; `decode`: keep what it sees, too.
+
+    Raises:
+        InputError: a plan, box or line is not finite; names the frame.
+    """
     plans: list[list[NDArray[np.float32]]] = [[] for _ in clips]
     predictions: list[list[FramePrediction]] = [[] for _ in clips]
     for t, active, output in run_clips(model, clips, device):
         frames = [clips[index].clip.frames[t] for index in active]
-        for index, plan in zip(active, _commanded_plans(output, [int(frame.command) for frame in frames])):
+        commanded = _commanded_plans(output, [int(frame.command) for frame in frames])
+        for index, frame, plan in zip(active, frames, commanded):
+            if not np.isfinite(plan).all():
+                raise InputError(f"The model's plan of frame {frame.token} is not finite: it has diverged.")
             plans[index].append(plan)
         if not decode or not isinstance(output, VADOutput):
             continue

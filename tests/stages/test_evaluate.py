@@ -14,18 +14,18 @@ import yaml
 
 from jobs import evaluate_model as jobs_evaluate
 from jobs.cli import run_job
-from sead_ray.config import EvaluateConfig, RunConfig
+from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.evaluation.detection import PROTOCOLS, detection_metrics
 from sead_ray.evaluation.perception import ClipPerception, clip_perception, map_and_motion_report
 from sead_ray.evaluation.predictions import decode_predictions
-from sead_ray.model.weights import load_model, save_model
+from sead_ray.model.weights import load_model
 from sead_ray.nuscenes.targets import build_targets
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import load_clip, run_clips
-from sead_ray.stages.evaluate import PERCEPTION, evaluate_model
+from sead_ray.stages.evaluate import PERCEPTION, predict_clips
 from sead_ray.stages.label_store import read_labels
 from sead_ray.storage import Store
 
@@ -80,17 +80,6 @@ def test_both_planning_conventions_are_reported(report: dict[str, Any]) -> None:
     assert planner["l2_m"]["3s"] != planner["uniad_l2_m"]["3s"]
 
 
-def test_perception_can_be_left_out(
-    loop_run: Store, loop_config: RunConfig, report: dict[str, Any], tmp_path: Path
-) -> None:
-    run = copy_of(loop_run, tmp_path)
-    config = loop_config.model_copy(update={"run_dir": run.root, "evaluate": EvaluateConfig(perception=False)})
-    evaluate_model(run, config, 1)
-    found = run.read_json(f"{layout.evaluation(1)}/evaluation.json")
-    assert found.keys() == report.keys() - set(PERCEPTION)
-    assert_close(found["planner"], report["planner"])
-
-
 def copy_of(loop_run: Store, tmp_path: Path) -> Store:
     """A run with clips, labels and round 1's model, not evaluated yet."""
     run = Store(str(tmp_path / "run"))
@@ -110,7 +99,7 @@ def run_command(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_a_model_from_elsewhere_is_evaluated_without_a_round(
+def test_a_model_from_elsewhere_is_evaluated_without_a_round_and_perception_can_be_left_out(
     loop_run: Store, loop_config: RunConfig, report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copy_of(loop_run, tmp_path)
@@ -118,19 +107,19 @@ def test_a_model_from_elsewhere_is_evaluated_without_a_round(
     model_dir.parent.mkdir()
     Path(run.path("rounds/01/model")).rename(model_dir)
     config = loop_config.model_copy(update={"run_dir": run.root})
-    argv = evaluate_command(config, tmp_path, "--model_dir", str(model_dir))
+    argv = evaluate_command(config, tmp_path, "--model_dir", str(model_dir), "--evaluate.perception", "false")
     version = json.loads((model_dir / "model.json").read_text())["model_version"]
     assert f"model {version} on 3 val clips" in run_command(capsys, [*argv, "--dry-run"])
     assert not run.exists("evaluations")
     answer, path = run_command(capsys, argv).rsplit("\n", 2)[:2]
     assert path == run.path(f"evaluations/{version}/evaluation.json")
-    assert_close(run.read_json(f"evaluations/{version}/evaluation.json"), report)
+    planning = {name: report[name] for name in report if name not in PERCEPTION}
+    assert_close(run.read_json(f"evaluations/{version}/evaluation.json"), planning)
     assert run.manifest(f"evaluations/{version}")["model_version"] == version
     assert not run.exists(f"evaluations/{version}/model")  # the copy is gone
     shown = json.loads(answer)
-    assert shown.keys() == report.keys() - {"slices"}
+    assert shown.keys() == planning.keys() - {"slices"}
     assert shown["planner"]["uniad_l2_m"] == pytest.approx(report["planner"]["uniad_l2_m"], rel=1e-3)
-    assert shown["detection"]["nuscenes"].keys() >= {"mAP", "NDS", "mATE"}
     assert run_command(capsys, argv).endswith(f"{path}\n")  # once more: what is published stays
 
 
@@ -149,13 +138,25 @@ def test_a_model_made_for_other_images_is_refused(
     assert not run.exists("evaluations")
 
 
-def test_a_model_that_has_diverged_is_refused_by_frame(loop_run: Store, loop_config: RunConfig, tmp_path: Path) -> None:
-    run = copy_of(loop_run, tmp_path)
-    model, card = load_model(run, layout.model(1))
+def test_the_command_shows_perception_in_a_screenful(
+    loop_run: Store, loop_config: RunConfig, report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = run_command(capsys, evaluate_command(loop_config, tmp_path, "--round", "1"))
+    shown = json.loads(answer.rsplit("\n", 2)[0])
+    assert shown.keys() == report.keys() - {"slices"}
+    assert shown["detection"]["nuscenes"].keys() == {"mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"}
+    assert shown["motion"] == report["motion"]
+    assert answer.count("\n") < 200
+
+
+@pytest.mark.parametrize(("branches", "what"), [("reg_branches", "plan"), ("cls_branches", "scores")])
+def test_a_model_that_has_diverged_is_refused_by_frame(
+    loop_run: Store, loop_config: RunConfig, branches: str, what: str
+) -> None:
+    model, _ = load_model(loop_run, layout.model(1))
     with torch.no_grad():
-        model.agents.reg_branches[-1][-1].bias.fill_(float("nan"))
-    save_model(run, layout.model(1), model, card["info"])
-    config = loop_config.model_copy(update={"run_dir": run.root})
-    with pytest.raises(InputError, match=r"boxes of frame \w+ are not finite"):
-        evaluate_model(run, config, 1)
-    assert not run.is_published(layout.evaluation(1))
+        getattr(model.agents, branches)[-1][-1].bias.fill_(float("nan"))
+    row = next(row for row in loop_run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA) if row["split"] == "val")
+    clip = load_clip(Clip.from_row(row), loop_config.data.root, loop_config.image)
+    with pytest.raises(InputError, match=rf"The model's {what} of frame {clip.clip.frames[0].token} .* not finite"):
+        predict_clips(model, "v", [clip], "cpu", decode=True)

@@ -6,9 +6,9 @@ model = dict(type="VAD", preset="vad_tiny", img_backbone=dict(type="mmdet.ResNet
 
 from __future__ import annotations
 
-from sead_ray.model.backbone import model_registry
+from sead_ray.model.backbone import install_ops_placeholder
 
-model_registry()  # mmdet3d with its models; where mmcv's compiled operations are missing, it needs their placeholder
+install_ops_placeholder()  # before mmdet3d comes in, which asks for mmcv's compiled operations
 
 from sead_ray.mm.boxes import lidar_boxes, vad_boxes  # noqa: E402
 from sead_ray.mm.detector import VADDetector  # noqa: E402

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -120,14 +121,9 @@ class VADDetector(Base3DDetector):
 
     def _history(self, frames: Sequence[FrameBatch], before: list[Tensor | None]) -> list[Tensor | None]:
         """The queue's earlier frames: eval mode, no gradient (VAD)."""
-        if not frames:
-            return before
-        training = self.training
-        self.eval()
-        with torch.no_grad():
+        with torch.no_grad(), _eval_mode(self):
             for frame in frames:
                 before = list(self._encode(frame, before))
-        self.train(training)
         return before
 
     def _encode(self, frame: FrameBatch, before: list[Tensor | None]) -> Tensor:
@@ -137,13 +133,28 @@ class VADDetector(Base3DDetector):
             chosen = [index for index, bev in enumerate(before) if (bev is None) == begins]
             if not chosen:
                 continue
-            part = FrameBatch(frame.images[chosen], frame.lidar2img[chosen], frame.can_bus[chosen])
+            part = frame
+            if len(chosen) < len(before):
+                part = FrameBatch(frame.images[chosen], frame.lidar2img[chosen], frame.can_bus[chosen])
             bevs = [bev.to(part.images.device) for index in chosen if (bev := before[index]) is not None]
             features = self.extract_feat(part.images.flatten(0, 1))
             encoded = self.pts_bbox_head.encode(features, part, torch.stack(bevs) if bevs else None)
             for index, row in zip(chosen, encoded, strict=True):
                 rows[index] = row
         return torch.stack([row for row in rows if row is not None])
+
+
+@contextmanager
+def _eval_mode(module: nn.Module) -> Generator[None, None, None]:
+    """`eval()` and back, with every part's flag as it was: a user's frozen parts stay in eval mode."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _preprocessor(given: dict[str, Any] | nn.Module | None) -> Any:

@@ -19,7 +19,7 @@ from sead_ray.errors import InputError
 from sead_ray.mm.boxes import lidar_boxes, vad_boxes
 from sead_ray.model.contract import FrameBatch, VADOutput
 from sead_ray.model.decode import decode_boxes, decode_lines
-from sead_ray.records import FUTURE_STEPS, MAP_POINTS
+from sead_ray.records import FUTURE_STEPS, MAP_POINTS, Command
 from sead_ray.targets import MAP_ORDER_FILL, MAP_ORDERS, FrameTargets
 
 ATTRIBUTES = 34  # of VAD's row, of which the losses read the futures: per-step offsets 6 x 2, mask 6
@@ -98,7 +98,6 @@ def frame_targets(sample: Det3DDataSample, index: int) -> FrameTargets:
         )
     attributes = np.zeros((len(boxes), ATTRIBUTES), np.float32)
     attributes[:, : given.shape[1]] = given
-    command = _numbers(sample, index, "ego_fut_cmd", (-1,))
     labels = _numbers(sample, index, "gt_map_labels", (-1,))
     points = _numbers(sample, index, "gt_map_points", (len(labels), -1, MAP_POINTS, 2) if len(labels) else (0,))
     return FrameTargets(
@@ -109,7 +108,7 @@ def frame_targets(sample: Det3DDataSample, index: int) -> FrameTargets:
         map_labels=labels.astype(np.int64),
         ego_future=_numbers(sample, index, "ego_fut_trajs", (FUTURE_STEPS, 2)),
         ego_future_mask=_numbers(sample, index, "ego_fut_masks", (FUTURE_STEPS,)),
-        command=int(command.argmax() if len(command) > 1 else command[0]),
+        command=_command(sample, index),
         future_valid=True,
     )
 
@@ -135,6 +134,15 @@ def add_predictions(
         sample.ego_fut_preds = output.plans_m[index]
         sample.bev = output.bev[index].detach()
     return agents
+
+
+def _command(sample: Det3DDataSample, index: int) -> int:
+    """From an index, or one-hot as upstream has it."""
+    given = _numbers(sample, index, "ego_fut_cmd", (-1,))
+    command = int(given.argmax() if len(given) == len(Command) else given[0]) if len(given) else -1
+    if len(given) not in (1, len(Command)) or not 0 <= command < len(Command):
+        raise InputError(f"Sample {index}: 'ego_fut_cmd' is {given.tolist()}, neither an index nor one-hot of 3.")
+    return command
 
 
 def _all_orders(points: NDArray[np.float32], lines: int) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ def build_image_network(size: VADSize, pretrained: bool) -> tuple[nn.Module, nn.
     With `pretrained`, stem and first stage are frozen and batch norm stays in eval mode without gradients (VAD);
     the weights themselves are loaded by `load_backbone_weights`. Without, everything trains.
     """
-    registry = model_registry()
+    registry = _registry()
     bottleneck = 1 if size.backbone_depth < 50 else 4
     stages = max(size.backbone_out) + 1
     norm: dict[str, Any] = {"type": "BN", "requires_grad": not pretrained}
@@ -111,7 +111,7 @@ def _init(backbone: nn.Module, neck: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def model_registry() -> Any:
+def _registry() -> Any:
     """mmdet3d's model registry, filled; types are named with their scope, so no global default scope is needed."""
     with _quiet(), _without("transformers"):
         install_ops_placeholder()

@@ -7,7 +7,8 @@ import hashlib
 import io
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,8 @@ def import_checkpoint(
         if card["info"] == info and size_from_dict(card["size"]) == checkpoint.size:
             return card
         raise InputError(f"{folder.root} holds model {card['model_version']} already: give another model_dir.")
-    return write_model(Store(parent), name, checkpoint.state, checkpoint.size, pretrained_backbone=True, info=info)
+    with _writable(folder.root):
+        return write_model(Store(parent), name, checkpoint.state, checkpoint.size, pretrained_backbone=True, info=info)
 
 
 def export_checkpoint(model_dir: str, path: str) -> VADSize:
@@ -100,7 +102,8 @@ def export_checkpoint(model_dir: str, path: str) -> VADSize:
     data = io.BytesIO()
     torch.save({"meta": meta, "state_dict": state}, data)
     folder, _, name = Store(path).root.rpartition("/")
-    Store(folder).write_bytes(name, data.getvalue())
+    with _writable(path):
+        Store(folder).write_bytes(name, data.getvalue())
     return size
 
 
@@ -129,6 +132,15 @@ def size_changes(size: VADSize) -> dict[str, Any]:
     """Fields in which a size differs from the published one: upstream's configuration must say the same."""
     published = dataclasses.asdict(PRESETS[size.preset])
     return {key: value for key, value in dataclasses.asdict(size).items() if value != published[key]}
+
+
+@contextmanager
+def _writable(path: str) -> Generator[None, None, None]:
+    """A full disk, a folder without permission or a file in the way, said in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 def _blank_state(size: VADSize) -> dict[str, Tensor]:

@@ -131,6 +131,15 @@ def test_losses_are_our_criterions() -> None:
     assert built.training
 
 
+def test_frozen_parts_stay_frozen_over_the_history() -> None:
+    built = detector().train()
+    built.img_neck.eval()
+    flags = {name: part.training for name, part in built.named_modules()}
+    built(*batch([one_batch(1, 1), one_batch(1, 2)], [targets(1)]), mode="loss")
+    assert {name: part.training for name, part in built.named_modules()} == flags
+    assert not built.img_backbone.bn1.training
+
+
 def test_a_train_step_through_the_preprocessor() -> None:
     """Raw BGR images in, as mmdet3d's Runner does; every term is finite and the trainable parameters move."""
     built = detector(use_grid_mask=True).train()
@@ -205,6 +214,11 @@ def test_mistakes_are_named() -> None:
     samples[0].gt_instances_3d.attr_labels = torch.zeros(4, 17)
     with pytest.raises(InputError, match=r"attr_labels has shape \(4, 17\), expected 4 rows of 18 to 34"):
         built(inputs, samples, mode="loss")
+    for wrong in (3, [0, 1], []):
+        _, samples = batch([frame], [targets(1)])
+        samples[0].set_metainfo({"ego_fut_cmd": wrong})
+        with pytest.raises(InputError, match=r"'ego_fut_cmd' is .* neither"):
+            built(inputs, samples, mode="loss")
     bare = type(samples[0])(metainfo={"can_bus": np.zeros(18)})
     with pytest.raises(InputError, match="Sample 0 has no 'lidar2img'"):
         built(inputs, [bare], mode="predict")

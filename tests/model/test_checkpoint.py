@@ -206,6 +206,12 @@ def test_a_folder_keeps_its_model(tmp_path: Path) -> None:
     assert load_model(Store(str(tmp_path)), "model")[1] == card
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    torch.save(upstream_state("vad_tiny"), tmp_path / "up.pth")
+    with pytest.raises(InputError, match=r"up\.pth/model cannot be written: (Not a directory|File exists)"):
+        imported(tmp_path / "up.pth", tmp_path / "up.pth" / "model")
+
+
 def test_what_upstream_would_misread_is_not_exported(tmp_path: Path) -> None:
     save_model(Store(str(tmp_path)), "nano", fresh(SMALL), {})
     with pytest.raises(InputError, match="computes what hustvl/VAD does not"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sead_ray.errors import InputError
+from sead_ray.model.vad import VAD
 from sead_ray.model.weights import load_model, load_upstream, save_model, upstream_name
 from sead_ray.storage import Store
 from tests.model.small_vad import SMALL, frames, fresh
@@ -25,6 +26,18 @@ def test_round_trip(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(model(frames(1), None).plans_m, loaded(frames(1), None).plans_m)
     assert save_model(store, "again", model, {})["sha256"] == card["sha256"]
+
+
+def test_an_image_network_of_ones_own_runs_but_has_no_card(tmp_path: Path) -> None:
+    source = fresh(SMALL)
+    model = VAD(SMALL, backbone=source.backbone, neck=source.neck).eval()
+    model.load_state_dict(source.state_dict())
+    with torch.no_grad():
+        assert torch.equal(model(frames(1), None).plans_m, source(frames(1), None).plans_m)
+    with pytest.raises(InputError, match="image network of one's own"):
+        save_model(Store(str(tmp_path)), "m", model, {})
+    with pytest.raises(InputError, match="together"):
+        VAD(SMALL, backbone=source.backbone)
 
 
 def test_damage_is_refused_in_one_sentence(tmp_path: Path) -> None:

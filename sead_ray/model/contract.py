@@ -22,7 +22,8 @@ class FrameBatch:
     Attributes:
         images: (B, K, 3, H, W) float32, normalised RGB, zero-padded below and right to a multiple of 32.
         lidar2img: (B, K, 4, 4) float32, lidar points to pixels of `images`.
-        can_bus: (B, 18) float32; [0:3] and [17] are differences to the frame before, 0 on a clip's first frame.
+        can_bus: (B, 18) float32 or float64; [0:3] and [17] are differences to the frame before, 0 on a clip's first
+            frame. In float64 the angle turns the history to the very cells that upstream takes.
     """
 
     images: Tensor

@@ -131,10 +131,10 @@ def bev_shift(can_bus: Tensor, extent_m: tuple[float, float]) -> Tensor:
 
 
 def scale_can_bus(can_bus: Tensor, size: VADSize) -> Tensor:
-    """The CAN vector as the network reads it: raw under `parity_quirks`, else scaled, its angle wrapped."""
+    """The CAN vector as the network reads it, float32: raw under `parity_quirks`, else scaled, its angle wrapped."""
     if size.parity_quirks:
-        return can_bus
+        return can_bus.float()
     forward = bev_shift(can_bus, (1.0, 1.0))  # metres in lidar axes instead of global ones
     turn = torch.remainder(can_bus[:, 17:18] + 180.0, 360.0) - 180.0
     local = torch.cat([forward, can_bus[:, 2:17], turn], -1)
-    return local * can_bus.new_tensor(CAN_SCALE)
+    return (local * can_bus.new_tensor(CAN_SCALE)).float()

@@ -1,0 +1,107 @@
+"""What is computed once for each archive, and shared by its cases: the model, its frames, a training step."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sead_ray.model.vad import VAD
+from sead_ray.model.weights import load_upstream, upstream_name
+from sead_ray.targets import FrameTargets
+from sead_ray.training.criterion import BatchMatches, BatchTargets, VADCriterion
+from tests.parity.archive import PRESET, SIZE, Archive
+from tests.parity.frame_run import FrameRun, frame_batch, run_frame
+from tests.parity.near_ties import FutureError, settle
+
+NOISE_FACTOR = 10  # what is allowed, in units of upstream's own float noise
+STAGE = "stage_2"  # VAD_tiny_stage_2: the configuration that made the archives
+
+
+@cache
+def vad(archive: Archive) -> VAD:
+    """The archive's model in eval mode: no dropout, no GridMask, batch norm with running statistics."""
+    model = VAD(SIZE, pretrained_backbone=True).eval()
+    load_upstream(model, archive.weights(PRESET))
+    return model
+
+
+def frame_count(archive: Archive) -> int:
+    return len(archive.inputs["images"])
+
+
+@cache
+def frames(archive: Archive) -> dict[str, FrameRun]:
+    """`frame0`, `frame1`, ... with the history carried along, and `frameTalone` without, where the archive has it."""
+    runs: dict[str, FrameRun] = {}
+    history: Tensor | None = None
+    with torch.no_grad():
+        for index in range(frame_count(archive)):
+            runs[f"frame{index}"] = _settled(archive, index, history)
+            history = runs[f"frame{index}"].output.bev
+        for name in archive.names("outputs.npz"):
+            alone = re.match(r"(frame(\d+)alone)_", name)
+            if alone and alone[1] not in runs:
+                runs[alone[1]] = run_frame(vad(archive), frame_batch(archive.inputs, int(alone[2]), alone=True), None)
+    return runs
+
+
+def _settled(archive: Archive, index: int, history: Tensor | None) -> FrameRun:
+    model, frame, name = vad(archive), frame_batch(archive.inputs, index), f"frame{index}_all_traj_preds"
+    at, values, shape = archive.sampled("outputs.npz", name)
+    error_of = FutureError(torch.from_numpy(at), torch.from_numpy(values), shape, allowed(archive, name))
+    return settle(model, frame, history, run_frame(model, frame, history), error_of)
+
+
+def allowed(archive: Archive, name: str) -> float:
+    """Ten times the largest difference that upstream saw in an output when other kernels computed it.
+
+    Where that is nothing, both its runs used one kernel; ten float32 steps are allowed.
+    """
+    assert name in archive.noise, f"{archive.path('noise.json')} says nothing of {name!r}."
+    largest = float(np.abs(archive.sampled("outputs.npz", name)[1]).max(initial=0.0))
+    return NOISE_FACTOR * max(float(archive.noise[name][0]), float(np.finfo(np.float32).eps) * largest)
+
+
+def targets(archive: Archive) -> FrameTargets:
+    """The labels of the last frame."""
+    inputs = archive.inputs
+    return FrameTargets(
+        boxes=inputs["gt_boxes"],
+        labels=inputs["gt_labels"],
+        attributes=inputs["gt_attr"],
+        map_points=archive.array("losses.npz", "map_gt_shift_pts_v2"),
+        map_labels=inputs["map_labels"],
+        ego_future=inputs["ego_fut_trajs"],
+        ego_future_mask=inputs["ego_fut_masks"],
+        command=int(inputs["ego_fut_cmd"].argmax()),
+        future_valid=True,
+    )
+
+
+@dataclass
+class TrainingStep:
+    """Named losses, matches, and the gradient of their sum by upstream's names (frozen ones absent)."""
+
+    losses: dict[str, float]
+    matches: BatchMatches
+    gradients: dict[str, Tensor]
+
+
+@cache
+def training_step(archive: Archive) -> TrainingStep:
+    """Forward and backward of the last frame, with the history of those before as a constant."""
+    model, last, runs = vad(archive), frame_count(archive) - 1, frames(archive)
+    history = runs[f"frame{last - 1}"].output.bev if last else None
+    criterion, wanted = VADCriterion(STAGE), targets(archive)
+    output = run_frame(model, frame_batch(archive.inputs, last), history, near=runs[f"frame{last}"].near).output
+    losses = criterion(output, [wanted])
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = {upstream_name(name): p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    matches = criterion.match(output, BatchTargets.from_frames([wanted], torch.device("cpu")))
+    return TrainingStep({name: float(value.detach()) for name, value in losses.items()}, matches, gradients)

@@ -1,0 +1,219 @@
+"""Training on the last frame: losses, matches, gradients."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from sead_ray.model.contract import VADOutput
+from sead_ray.model.weights import upstream_name
+from sead_ray.nuscenes.map_targets import equivalent_orders
+from sead_ray.targets import MAP_ORDER_FILL
+from sead_ray.training.criterion import BatchMatches, BatchTargets, VADCriterion
+from tests.parity.archive import ARCHIVES, Archive, FullArchive
+from tests.parity.runs import NOISE_FACTOR, STAGE, frame_count, targets, training_step, vad
+
+FILE = "losses.npz"
+LOSS_RTOL = 1e-5
+LOSS_ATOL = 1e-7  # for terms that are 0
+GRADIENT_RTOL = 1e-3
+TOTAL = "loss"
+MATCHES = r"(det|map)_assigned_gt_layer(\d+)|map_order_index_layer(\d+)"
+LABELS = ("map_gt_fixed_pts", "map_gt_shift_pts_v2", "gt_box_target_gravity")
+LISTS = ("loss_names", "loss_values", "grad_norm_names", "grad_norm_values", "no_grad_names", "frozen_names")
+# Upstream's boxes of map lines: their losses have weight 0, and are not computed here (see `LossWeights`).
+NOT_USED = ("map_gt_bbox",)
+
+FULL = [archive for archive in ARCHIVES if isinstance(archive, FullArchive)]
+by_archive = pytest.mark.parametrize("archive", ARCHIVES, ids=lambda archive: archive.label)
+by_full_archive = pytest.mark.parametrize("archive", FULL, ids=lambda archive: archive.label)
+
+
+def named(pattern: str) -> pytest.MarkDecorator:
+    cases = [
+        pytest.param(archive, name, id=f"{archive.label}-{name}")
+        for archive in ARCHIVES
+        for name in archive.names(FILE)
+        if re.fullmatch(pattern, name)
+    ]
+    return pytest.mark.parametrize(("archive", "name"), cases)
+
+
+def upstream_losses(archive: Archive) -> dict[str, float]:
+    names, values = archive.array(FILE, "loss_names"), archive.array(FILE, "loss_values")
+    return dict(zip(names.tolist(), values.tolist(), strict=True))
+
+
+def loss_cases() -> list:
+    present = [archive for archive in ARCHIVES if "loss_names" in archive.names(FILE)]
+    return [
+        pytest.param(archive, name, id=f"{archive.label}-{name}")
+        for archive in present
+        for name in archive.array(FILE, "loss_names").tolist()
+    ]
+
+
+@by_archive
+def test_no_number_is_left_out(archive: Archive) -> None:
+    names = archive.names(FILE)
+    layers = range(vad(archive).size.decoder_layers)
+    kinds = ("det_assigned_gt", "map_assigned_gt", "map_order_index")
+    expected = {*LABELS, *LISTS, *NOT_USED, "total_grad_norm"} | {f"{k}_layer{i}" for k in kinds for i in layers}
+    assert {name for name in names if not name.startswith("grad:")} == expected
+    assert any(name.startswith("grad:") for name in names)
+
+
+@by_archive
+def test_loss_terms_have_upstreams_names(archive: Archive) -> None:
+    assert sorted(training_step(archive).losses) == sorted(set(upstream_losses(archive)) - {TOTAL})
+    assert len(training_step(archive).losses) == 6 + 7 * vad(archive).size.decoder_layers
+
+
+@pytest.mark.parametrize(("archive", "name"), loss_cases())
+def test_loss_is_upstreams(archive: Archive, name: str) -> None:
+    found = training_step(archive).losses
+    value = sum(found.values()) if name == TOTAL else found[name]
+    assert value == pytest.approx(upstream_losses(archive)[name], rel=LOSS_RTOL, abs=LOSS_ATOL)
+
+
+@by_full_archive
+def test_losses_json_says_the_same(archive: Archive) -> None:
+    assert json.loads(archive.path("losses.json").read_text()) == pytest.approx(upstream_losses(archive), rel=1e-6)
+
+
+def found_match(name: str, matches: BatchMatches, queries: dict[str, int], lines: int) -> torch.Tensor:
+    """Matches of a batch of one as upstream writes them: for each query 0, or 1 + the index of its target."""
+    layer = int(name.rsplit("layer", 1)[1])
+    if name.startswith("map_order"):
+        return matches.orders[layer, 0, :, :lines]
+    part = matches.agents if name.startswith("det") else matches.lines
+    assigned = torch.zeros(queries[name[:3]], dtype=torch.int64)
+    assigned[part.query[layer]] = part.target[layer] + 1
+    return assigned
+
+
+def compare_match(archive: Archive, name: str, matches: BatchMatches) -> None:
+    size = vad(archive).size
+    queries = {"det": size.agent_queries, "map": size.map_instances}
+    expected = torch.from_numpy(archive.array(FILE, name).astype(np.int64))
+    found = found_match(name, matches, queries, len(archive.inputs["map_labels"]))
+    assert found.shape == expected.shape
+    differing = (found != expected).nonzero().tolist()
+    assert differing == [], f"{name} differs at {differing}"
+
+
+@named(MATCHES)
+def test_match_is_upstreams(archive: Archive, name: str) -> None:
+    compare_match(archive, name, training_step(archive).matches)
+
+
+def gradient_tolerance(archive: Archive, name: str) -> float:
+    """Relative: 1e-3, or ten times what upstream's own second run differed by."""
+    noted = {key: float(relative) for key, relative, _ in archive.noise["_losses"]["worst"]}
+    return max(GRADIENT_RTOL, NOISE_FACTOR * noted.get(name, 0.0))
+
+
+@by_archive
+def test_gradient_norms_are_upstreams(archive: Archive) -> None:
+    names, values = archive.array(FILE, "grad_norm_names").tolist(), archive.array(FILE, "grad_norm_values")
+    gradients = training_step(archive).gradients
+    assert sorted(gradients) == sorted([*names, *archive.array(FILE, "no_grad_names").tolist()])
+    wrong = []
+    for name, expected in zip(names, values.tolist(), strict=True):
+        norm = float(gradients[name].double().norm())
+        if abs(norm - expected) > gradient_tolerance(archive, name) * expected:
+            wrong.append(f"{name}: {norm:.8g}, upstream's {expected:.8g}")
+    assert wrong == []
+
+
+@by_archive
+def test_total_gradient_norm_is_upstreams(archive: Archive) -> None:
+    norms = torch.stack([gradient.double().norm() for gradient in training_step(archive).gradients.values()])
+    assert float(norms.norm()) == pytest.approx(float(archive.array(FILE, "total_grad_norm")), rel=GRADIENT_RTOL)
+
+
+@named("grad:.+")
+def test_gradient_is_upstreams(archive: Archive, name: str) -> None:
+    parameter = name.removeprefix("grad:")
+    index, expected, shape = archive.sampled(FILE, name)
+    gradient = training_step(archive).gradients[parameter]
+    assert gradient.shape == shape
+    difference = np.linalg.norm(gradient.reshape(-1).double().numpy()[index] - expected)
+    assert difference <= gradient_tolerance(archive, parameter) * np.linalg.norm(expected)
+
+
+@by_archive
+def test_the_same_parameters_are_frozen(archive: Archive) -> None:
+    frozen = {upstream_name(name) for name, p in vad(archive).named_parameters() if not p.requires_grad}
+    assert sorted(frozen) == sorted(archive.array(FILE, "frozen_names").tolist())
+
+
+@by_archive
+def test_box_targets_hold_the_gravity_centre(archive: Archive) -> None:
+    np.testing.assert_allclose(archive.inputs["gt_boxes"], archive.array(FILE, "gt_box_target_gravity"), atol=1e-6)
+
+
+@by_archive
+def test_map_targets_are_upstreams(archive: Archive) -> None:
+    """Each line, resampled, in every order; of more orders than the loss takes, upstream drew some at random."""
+    inputs = archive.inputs
+    lines = np.split(inputs["map_points"], np.cumsum(inputs["map_lengths"])[:-1])
+    shifted, fixed = archive.array(FILE, "map_gt_shift_pts_v2"), archive.array(FILE, "map_gt_fixed_pts")
+    assert len(lines) == len(shifted)
+    for line, upstream, first in zip(lines, shifted, fixed, strict=True):
+        orders = equivalent_orders(line).astype(np.float32)
+        np.testing.assert_allclose(orders[0], first, rtol=0, atol=1e-4)
+        used = upstream[(upstream != MAP_ORDER_FILL).any(axis=(1, 2))]
+        assert len(used) == min(len(orders), len(upstream))
+        if len(orders) <= len(upstream):
+            np.testing.assert_allclose(orders, used, rtol=0, atol=1e-4)
+        else:
+            apart = np.abs(used[:, None] - orders[None]).max(axis=(2, 3))
+            assert apart.min(axis=1).max() < 1e-4
+            assert len(set(apart.argmin(axis=1).tolist())) == len(used)
+
+
+def upstream_output(archive: Archive) -> VADOutput:
+    """The head outputs of the last frame, exactly as upstream had them."""
+
+    def read(name: str) -> torch.Tensor:
+        return torch.from_numpy(archive.array("outputs.npz", f"frame{frame_count(archive) - 1}_{name}"))
+
+    logits, boxes = read("all_cls_scores"), read("all_bbox_preds")
+    offsets, modes = read("all_traj_preds")[-1], read("all_traj_cls_scores")[-1]
+    nothing = torch.empty(0)
+    return VADOutput(
+        bev=nothing,
+        agent_features=nothing,
+        map_features=nothing,
+        agent_scores=logits[-1].sigmoid(),
+        agent_centers_m=boxes[-1, ..., :2],
+        mode_trajectories_m=offsets.unflatten(-1, (-1, 2)),
+        mode_probabilities=nothing,
+        plans_m=read("ego_fut_preds"),
+        class_logits=logits,
+        boxes=boxes,
+        mode_offsets=offsets,
+        mode_logits=modes,
+        map_class_logits=read("map_all_cls_scores"),
+        map_boxes=read("map_all_bbox_preds"),
+        map_points=read("map_all_pts_preds"),
+    )
+
+
+@pytest.mark.parametrize("stage", [STAGE])
+@by_full_archive
+def test_criterion_on_upstreams_own_outputs(archive: Archive, stage: str) -> None:
+    """Matches and losses without the forward's float noise."""
+    output, wanted = upstream_output(archive), [targets(archive)]
+    criterion, expected = VADCriterion(stage), upstream_losses(archive)
+    found = {name: float(value) for name, value in criterion(output, wanted).items()}
+    assert found == pytest.approx({name: expected[name] for name in found}, rel=LOSS_RTOL, abs=LOSS_ATOL)
+    matches = criterion.match(output, BatchTargets.from_frames(wanted, torch.device("cpu")))
+    for name in archive.names(FILE):
+        if re.fullmatch(MATCHES, name):
+            compare_match(archive, name, matches)

@@ -59,6 +59,7 @@ class BEVEncoder(nn.Module):
         can_bus: Tensor,
         image_hw: tuple[int, int],
         history: Tensor | None,
+        has_history: Tensor | None = None,
     ) -> Tensor:
         size = self.size
         tokens, shapes = self._tokens(features, lidar2img.shape[0])
@@ -66,7 +67,7 @@ class BEVEncoder(nn.Module):
         view = view_cameras(points_m, size.pillar_points, lidar2img, image_hw)
         query = self.bev_embedding.weight + self.can_bus_mlp(scale_can_bus(can_bus, size)).unsqueeze(1)
         previous = None if history is None else self._align(history, can_bus)
-        return self._layers(query, tokens, shapes, view, self._reference(can_bus), previous)
+        return self._layers(query, tokens, shapes, view, self._reference(can_bus), previous, has_history)
 
     def _layers(
         self,
@@ -76,6 +77,7 @@ class BEVEncoder(nn.Module):
         view: CameraView,
         reference: Tensor,
         previous: Tensor | None,
+        has_history: Tensor | None,
     ) -> Tensor:
         pos = self.position()
         grid = (self.size.bev_h, self.size.bev_w)
@@ -85,6 +87,9 @@ class BEVEncoder(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, EncoderLayer)
             pair = (query, query) if previous is None else (previous, first)
+            if has_history is not None:
+                has = has_history.view(-1, 1, 1)
+                pair = (torch.where(has, pair[0], query), torch.where(has, pair[1], query))
             query = layer.norms[0](layer.temporal(query, pos, pair, reference, grid))
             query = layer.norms[1](layer.spatial(query, tokens, shapes, view))
             query = layer.norms[2](layer.ffn(query))

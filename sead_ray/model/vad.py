@@ -40,12 +40,14 @@ class VADHead(nn.Module):
         self.motion = MotionHead(size)
         self.planner = PlanningHead(size)
 
-    def encode(self, features: Sequence[Tensor], frame: FrameBatch, history: Tensor | None) -> Tensor:
+    def encode(
+        self, features: Sequence[Tensor], frame: FrameBatch, history: Tensor | None, has_history: Tensor | None = None
+    ) -> Tensor:
         """(B, Q, C). `features`: (B * K, C, h, w) of each level; of `frame.images` only the size is read."""
         cameras = frame.images.shape[1]
         image_hw = (int(frame.images.shape[-2]), int(frame.images.shape[-1]))
         assert cameras == self.size.num_cameras, f"{cameras} cameras; the model has {self.size.num_cameras}"
-        return self.encoder(list(features), frame.lidar2img, frame.can_bus, image_hw, history)
+        return self.encoder(list(features), frame.lidar2img, frame.can_bus, image_hw, history, has_history)
 
     def decode(self, bev: Tensor, can_bus: Tensor) -> VADOutput:
         """All outputs of B clips from their BEV (B, Q, C)."""
@@ -104,14 +106,17 @@ class VAD(VADHead):
         self.has_preset_network = self_made
         self.backbone, self.neck = network
 
-    def forward(self, frame: FrameBatch, history: Tensor | None) -> VADOutput:
-        """One frame of B clips. `history`: (B, Q, C), the `bev` of their frame before, or None on the first."""
-        return self.decode(self.encode_bev(frame, history), frame.can_bus)
+    def forward(self, frame: FrameBatch, history: Tensor | None, has_history: Tensor | None = None) -> VADOutput:
+        """One frame of B clips. `history`: (B, Q, C), the `bev` of their frame before, or None on the first.
 
-    def encode_bev(self, frame: FrameBatch, history: Tensor | None) -> Tensor:
+        `has_history`, (B,) bool, is for a batch in which some clips begin: their rows of `history` are not looked at.
+        """
+        return self.decode(self.encode_bev(frame, history, has_history), frame.can_bus)
+
+    def encode_bev(self, frame: FrameBatch, history: Tensor | None, has_history: Tensor | None = None) -> Tensor:
         """(B, Q, C); all that a history frame of training needs."""
         features = self.neck(self.backbone(frame.images.flatten(0, 1)))
-        return self.encode(features, frame, history)
+        return self.encode(features, frame, history, has_history)
 
 
 def build_model(config: ModelConfig) -> VAD:

@@ -6,7 +6,9 @@ Arrays that are only compared become evenly spaced entries; those that are fed i
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,18 @@ PLAN_CASES = 11  # the first ones hold the special cases
 METRIC_CASES = 40
 # Kept whole: a cell of the rotation, or an agent's number of keys, is a case of its own; both compress to little.
 WHOLE_OUTPUTS = ("rotate_source", "_margins", "_agent_dis_margin", "_padding_mask_count")
+# Of the last frame also what the losses read, so that they can be checked on upstream's own numbers.
+HEAD_OUTPUTS = ("all_cls_scores", "all_bbox_preds", "all_traj_preds", "all_traj_cls_scores", "map_all_cls_scores")
+HEAD_OUTPUTS += ("map_all_bbox_preds", "map_all_pts_preds", "ego_fut_preds")
 UNUSED_INPUTS = ("images", "ego_his_trajs", "ego_lcf_feat")
 
 
 def make_archive(full: FullArchive, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     outputs = full.table("outputs.npz")
-    whole = {name: value for name, value in outputs.items() if any(part in name for part in WHOLE_OUTPUTS)}
+    heads = {f"frame{len(full.inputs['images']) - 1}_{name}" for name in HEAD_OUTPUTS}
+    kept = heads | {name for name in outputs if any(part in name for part in WHOLE_OUTPUTS)}
+    whole = {name: value for name, value in outputs.items() if name in kept}
     rest = {name: value for name, value in outputs.items() if name not in whole}
     _save(folder / "outputs.npz", whole | _sampled(rest, ENTRIES))
     losses = full.table("losses.npz")
@@ -97,12 +104,19 @@ def _cases(arrays: Mapping[str, Array], count: int, counted: str) -> dict[str, A
 
 
 def _noise(noise: Mapping[str, Any]) -> dict[str, Any]:
-    """Of each output the largest difference only, as a list of one."""
-    return {name: value if name == "_losses" else value[:1] for name, value in noise.items()}
+    """Of each output the largest and the mean difference."""
+    return {name: value if name == "_losses" else value[:2] for name, value in noise.items()}
 
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:
-    np.savez_compressed(path, **dict(arrays))
+    """An .npz, by LZMA: the trajectories are the same in every layer, too far apart for numpy's own compression."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name, value in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(2026, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_LZMA
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(value), allow_pickle=False)
+            archive.writestr(entry, buffer.getvalue())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -19,6 +19,15 @@ from tests.parity.frame_run import FrameRun, frame_batch, run_frame
 from tests.parity.near_ties import FutureError, settle
 
 NOISE_FACTOR = 10  # what is allowed, in units of upstream's own float noise
+HEADS = {  # what the losses read, and upstream's names
+    "class_logits": "all_cls_scores",
+    "boxes": "all_bbox_preds",
+    "mode_offsets": "all_traj_preds",
+    "mode_logits": "all_traj_cls_scores",
+    "map_class_logits": "map_all_cls_scores",
+    "map_points": "map_all_pts_preds",
+    "plans_m": "ego_fut_preds",
+}
 STAGE = "stage_2"  # VAD_tiny_stage_2: the configuration that made the archives
 
 
@@ -67,7 +76,7 @@ def allowed(archive: Archive, name: str) -> float:
     return NOISE_FACTOR * max(float(archive.noise[name][0]), float(np.finfo(np.float32).eps) * largest)
 
 
-def targets(archive: Archive) -> FrameTargets:
+def targets(archive: Archive, future_valid: bool = True) -> FrameTargets:
     """The labels of the last frame."""
     inputs = archive.inputs
     return FrameTargets(
@@ -79,16 +88,17 @@ def targets(archive: Archive) -> FrameTargets:
         ego_future=inputs["ego_fut_trajs"],
         ego_future_mask=inputs["ego_fut_masks"],
         command=int(inputs["ego_fut_cmd"].argmax()),
-        future_valid=True,
+        future_valid=future_valid,
     )
 
 
 @dataclass
 class TrainingStep:
-    """Named losses, matches, and the gradient of their sum by upstream's names (frozen ones absent)."""
+    """Named losses, matches, how exact the losses can be, and the gradient of their sum by upstream's names (frozen ones absent)."""
 
     losses: dict[str, float]
     matches: BatchMatches
+    uncertainty: dict[str, float]
     gradients: dict[str, Tensor]
 
 
@@ -104,4 +114,26 @@ def training_step(archive: Archive) -> TrainingStep:
     gradients = {upstream_name(name): p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     matches = criterion.match(output, BatchTargets.from_frames([wanted], torch.device("cpu")))
-    return TrainingStep({name: float(value.detach()) for name, value in losses.items()}, matches, gradients)
+    found = {name: float(value.detach()) for name, value in losses.items()}
+    return TrainingStep(found, matches, loss_uncertainty(archive), gradients)
+
+
+def loss_uncertainty(archive: Archive) -> dict[str, float]:
+    """How far each loss term can be off when every head output is off by upstream's mean float noise, ten times.
+
+    First order, for errors that do not know of each other. A planning loss hangs on a handful of map points, whose
+    noise in metres is 60 times that of the normalised ones.
+    """
+    last = frame_count(archive) - 1
+    output = frames(archive)[f"frame{last}"].output
+    leaves = {name: getattr(output, name).detach().clone().requires_grad_() for name in HEADS}
+    losses = VADCriterion(STAGE)(replace(output, **leaves), [targets(archive)])
+    noise = [float(archive.noise[f"frame{last}_{name}"][1]) for name in HEADS.values()]
+    uncertainty = {}
+    for name, loss in losses.items():
+        uncertainty[name] = 0.0
+        if loss.requires_grad:
+            slopes = torch.autograd.grad(loss, list(leaves.values()), retain_graph=True, allow_unused=True)
+            parts = [float(s.double().norm()) * n for s, n in zip(slopes, noise, strict=True) if s is not None]
+            uncertainty[name] = NOISE_FACTOR * float(np.linalg.norm(parts))
+    return uncertainty

@@ -1,7 +1,12 @@
-"""Training on the last frame: losses, matches, gradients."""
+"""Training on the last frame: losses, matches, gradients.
+
+The function is compared on upstream's own head outputs, where nothing but the criterion can differ; then the whole
+step, forward included, on ours, which carry float noise as upstream's second run does.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -13,9 +18,10 @@ from sead_ray.model.contract import VADOutput
 from sead_ray.model.weights import upstream_name
 from sead_ray.nuscenes.map_targets import equivalent_orders
 from sead_ray.targets import MAP_ORDER_FILL
-from sead_ray.training.criterion import BatchMatches, BatchTargets, VADCriterion
+from sead_ray.training.criterion import PC_RANGE, BatchMatches, BatchTargets, VADCriterion
+from sead_ray.training.losses import normalise_points
 from tests.parity.archive import ARCHIVES, Archive, FullArchive
-from tests.parity.runs import NOISE_FACTOR, STAGE, frame_count, targets, training_step, vad
+from tests.parity.runs import HEADS, NOISE_FACTOR, STAGE, allowed, frame_count, frames, targets, training_step, vad
 
 FILE = "losses.npz"
 LOSS_RTOL = 1e-5
@@ -75,9 +81,11 @@ def test_loss_terms_have_upstreams_names(archive: Archive) -> None:
 
 @pytest.mark.parametrize(("archive", "name"), loss_cases())
 def test_loss_is_upstreams(archive: Archive, name: str) -> None:
-    found = training_step(archive).losses
-    value = sum(found.values()) if name == TOTAL else found[name]
-    assert value == pytest.approx(upstream_losses(archive)[name], rel=LOSS_RTOL, abs=LOSS_ATOL)
+    """To 1e-5, or to what the noise that the head outputs are allowed makes of it."""
+    step = training_step(archive)
+    value = sum(step.losses.values()) if name == TOTAL else step.losses[name]
+    slack = sum(step.uncertainty.values()) if name == TOTAL else step.uncertainty[name]
+    assert value == pytest.approx(upstream_losses(archive)[name], rel=LOSS_RTOL, abs=max(LOSS_ATOL, slack))
 
 
 @by_full_archive
@@ -96,19 +104,33 @@ def found_match(name: str, matches: BatchMatches, queries: dict[str, int], lines
     return assigned
 
 
-def compare_match(archive: Archive, name: str, matches: BatchMatches) -> None:
+def compare_match(archive: Archive, name: str, matches: BatchMatches) -> torch.Tensor:
+    """(n, ...) places that differ."""
     size = vad(archive).size
     queries = {"det": size.agent_queries, "map": size.map_instances}
     expected = torch.from_numpy(archive.array(FILE, name).astype(np.int64))
     found = found_match(name, matches, queries, len(archive.inputs["map_labels"]))
     assert found.shape == expected.shape
-    differing = (found != expected).nonzero().tolist()
-    assert differing == [], f"{name} differs at {differing}"
+    return (found != expected).nonzero()
 
 
-@named(MATCHES)
+@named(r"(det|map)_assigned_gt_layer\d+")
 def test_match_is_upstreams(archive: Archive, name: str) -> None:
-    compare_match(archive, name, training_step(archive).matches)
+    assert compare_match(archive, name, training_step(archive).matches).tolist() == []
+
+
+@named(r"map_order_index_layer\d+")
+def test_point_order_is_upstreams(archive: Archive, name: str) -> None:
+    """Two orders that are equally far from a prediction, to within its noise, may change places."""
+    output = frames(archive)[f"frame{frame_count(archive) - 1}"].output
+    layer = int(name.rsplit("layer", 1)[1])
+    points, orders = output.map_points[layer, 0], torch.from_numpy(targets(archive).map_points)
+    expected = archive.array(FILE, name)
+    limit = allowed(archive, f"frame{frame_count(archive) - 1}_map_all_pts_preds")
+    for query, line in compare_match(archive, name, training_step(archive).matches).tolist():
+        used = normalise_points(orders[line], PC_RANGE)
+        distance = (points[query] - used).abs().sum((-1, -2))
+        assert float(distance[int(expected[query, line])] - distance.min()) < limit, (query, line)
 
 
 def gradient_tolerance(archive: Archive, name: str) -> float:
@@ -179,41 +201,26 @@ def test_map_targets_are_upstreams(archive: Archive) -> None:
 
 def upstream_output(archive: Archive) -> VADOutput:
     """The head outputs of the last frame, exactly as upstream had them."""
-
-    def read(name: str) -> torch.Tensor:
-        return torch.from_numpy(archive.array("outputs.npz", f"frame{frame_count(archive) - 1}_{name}"))
-
-    logits, boxes = read("all_cls_scores"), read("all_bbox_preds")
-    offsets, modes = read("all_traj_preds")[-1], read("all_traj_cls_scores")[-1]
+    last = frame_count(archive) - 1
+    heads = {ours: torch.from_numpy(archive.array("outputs.npz", f"frame{last}_{name}")) for ours, name in HEADS.items()}
+    heads["mode_offsets"], heads["mode_logits"] = heads["mode_offsets"][-1], heads["mode_logits"][-1]
     nothing = torch.empty(0)
-    return VADOutput(
-        bev=nothing,
-        agent_features=nothing,
-        map_features=nothing,
-        agent_scores=logits[-1].sigmoid(),
-        agent_centers_m=boxes[-1, ..., :2],
-        mode_trajectories_m=offsets.unflatten(-1, (-1, 2)),
-        mode_probabilities=nothing,
-        plans_m=read("ego_fut_preds"),
-        class_logits=logits,
-        boxes=boxes,
-        mode_offsets=offsets,
-        mode_logits=modes,
-        map_class_logits=read("map_all_cls_scores"),
-        map_boxes=read("map_all_bbox_preds"),
-        map_points=read("map_all_pts_preds"),
+    unread = {field.name: nothing for field in dataclasses.fields(VADOutput) if field.name not in heads}
+    return VADOutput(**heads, **unread)
+
+
+@by_archive
+def test_losses_of_upstreams_own_outputs(archive: Archive) -> None:
+    found = VADCriterion(STAGE)(upstream_output(archive), [targets(archive)])
+    expected = upstream_losses(archive)
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(
+        {name: expected[name] for name in found}, rel=LOSS_RTOL, abs=LOSS_ATOL
     )
+    assert float(sum(found.values())) == pytest.approx(expected[TOTAL], rel=LOSS_RTOL)
 
 
-@pytest.mark.parametrize("stage", [STAGE])
-@by_full_archive
-def test_criterion_on_upstreams_own_outputs(archive: Archive, stage: str) -> None:
-    """Matches and losses without the forward's float noise."""
-    output, wanted = upstream_output(archive), [targets(archive)]
-    criterion, expected = VADCriterion(stage), upstream_losses(archive)
-    found = {name: float(value) for name, value in criterion(output, wanted).items()}
-    assert found == pytest.approx({name: expected[name] for name in found}, rel=LOSS_RTOL, abs=LOSS_ATOL)
-    matches = criterion.match(output, BatchTargets.from_frames(wanted, torch.device("cpu")))
-    for name in archive.names(FILE):
-        if re.fullmatch(MATCHES, name):
-            compare_match(archive, name, matches)
+@named(MATCHES)
+def test_matches_of_upstreams_own_outputs(archive: Archive, name: str) -> None:
+    batch = BatchTargets.from_frames([targets(archive)], torch.device("cpu"))
+    matches = VADCriterion(STAGE).match(upstream_output(archive), batch)
+    assert compare_match(archive, name, matches).tolist() == []

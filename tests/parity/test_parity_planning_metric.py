@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pytest
 
-from sead_ray.evaluation.planning import (
-    CELL_M,
-    CELLS,
-    EXTENT_M,
-    HORIZONS_S,
-    STEPS_PER_S,
-    FramePlanning,
-    agent_occupancy,
-    box_collisions,
-    frame_planning,
-    path_from_offsets,
-    point_collisions,
-)
+from sead_ray.evaluation.planning import CELL_M, CELLS, EXTENT_M, HORIZONS_S, box_collisions, path_from_offsets
 from sead_ray.targets import MAP_ORDERS, FrameTargets
 from tests.parity.archive import ARCHIVES, Archive, Array
+from tests.parity.planning_cases import Case, planning_case, published
 
 FILE = "planning_metric.npz"
 L2_TOLERANCE_M = 1e-4
@@ -33,16 +21,6 @@ STEPS = ["step_obj_col", "step_obj_box_col", "gt_box_col", "occupancy_packed"]
 by_archive = pytest.mark.parametrize("archive", ARCHIVES, ids=lambda archive: archive.label)
 
 
-@dataclass(frozen=True)
-class Case:
-    """One case of ours. occupancy: (T, CELLS, CELLS); the flags: (T,)."""
-
-    record: FramePlanning
-    occupancy: Array
-    driven_collides: Array
-    point_collides: Array
-
-
 @cache
 def cases(archive: Archive) -> list[Case]:
     given = {name: archive.array(FILE, name) for name in INPUTS}
@@ -51,36 +29,18 @@ def cases(archive: Archive) -> list[Case]:
 
 def _case(given: dict[str, Array]) -> Case:
     count = int(given["count"])
-    target = planning_target(given["boxes"][:count], given["attr"][:count], given["ego_gt"], given["fut_valid_flag"])
-    occupancy = agent_occupancy(target.boxes, target.attributes)
-    driven = box_collisions(path_from_offsets(target.ego_future), occupancy)
-    points = point_collisions(path_from_offsets(given["ego_pred"]), occupancy) & ~driven
-    return Case(frame_planning(given["ego_pred"], target), occupancy, driven, points)
-
-
-def planning_target(boxes: Array, attributes: Array, ego_future: Array, valid: bool, command: int = 0) -> FrameTargets:
-    """What the metric reads, without a map."""
-    return FrameTargets(
-        boxes=boxes,
-        labels=np.zeros(len(boxes), np.int64),
-        attributes=attributes,
+    target = FrameTargets(
+        boxes=given["boxes"][:count],
+        labels=np.zeros(count, np.int64),
+        attributes=given["attr"][:count],
         map_points=np.zeros((0, MAP_ORDERS, 20, 2), np.float32),
         map_labels=np.zeros(0, np.int64),
-        ego_future=ego_future,
-        ego_future_mask=np.ones(len(ego_future), np.float32),
-        command=command,
-        future_valid=bool(valid),
+        ego_future=given["ego_gt"],
+        ego_future_mask=np.ones(len(given["ego_gt"]), np.float32),
+        command=0,
+        future_valid=bool(given["fut_valid_flag"]),
     )
-
-
-def published(case: Case, name: str) -> float:
-    """Upstream's `plan_<kind>_<n>s` of one case; 0 for one without a whole future."""
-    _, kind, horizon = name.split("_", 1)[0], name[len("plan_") : -len("_1s")], int(name[-2])
-    if kind == "L2":
-        return case.record.l2_m[horizon - 1]
-    if kind == "obj_box_col":
-        return case.record.obj_box_col[horizon - 1]
-    return float(case.point_collides[: STEPS_PER_S * horizon].mean()) if case.record.valid else 0.0
+    return planning_case(given["ego_pred"], target)
 
 
 def flags(case: Case, name: str) -> Array:

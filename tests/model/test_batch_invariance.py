@@ -47,7 +47,9 @@ def histories(model: VAD, batch: int, kind: str) -> tuple[torch.Tensor | None, t
     return history, has_history
 
 
-def alone(model: VAD, frame: FrameBatch, index: int, history: torch.Tensor | None, has: torch.Tensor | None) -> VADOutput:
+def alone(
+    model: VAD, frame: FrameBatch, index: int, history: torch.Tensor | None, has: torch.Tensor | None
+) -> VADOutput:
     begins = history is None or (has is not None and not has[index])
     return model(pick(frame, index), None if begins or history is None else history[index : index + 1])
 

@@ -69,7 +69,9 @@ def run_frame(model: VAD, frame: FrameBatch, history: Tensor | None, near: Tenso
     with _tap(model, taps), _map_choice(model, taps, near):
         output = model(frame, history)
     missing = sorted(set(tapped_modules(model)) - set(taps))
-    assert not missing, f"The model no longer calls the modules behind {missing}; tell `tapped_modules` where they went."
+    assert not missing, (
+        f"The model no longer calls the modules behind {missing}; tell `tapped_modules` where they went."
+    )
     return FrameRun(output, taps, taps.pop("near"))
 
 

@@ -94,7 +94,7 @@ def targets(archive: Archive, future_valid: bool = True) -> FrameTargets:
 
 @dataclass
 class TrainingStep:
-    """Named losses, matches, how exact the losses can be, and the gradient of their sum by upstream's names (frozen ones absent)."""
+    """uncertainty: how exact each loss can be; gradients: of the losses' sum, by upstream's names."""
 
     losses: dict[str, float]
     matches: BatchMatches

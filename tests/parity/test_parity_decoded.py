@@ -95,7 +95,9 @@ def test_scores_fall_as_upstreams(archive: Archive) -> None:
         (lines(archive), "map_scores_3d", "map_all_cls_scores"),
     ):
         expected = archive.array(FILE, name)
-        np.testing.assert_allclose(found.scores.numpy()[: len(expected)], expected, rtol=0, atol=noise(archive, logits) / 4)
+        np.testing.assert_allclose(
+            found.scores.numpy()[: len(expected)], expected, rtol=0, atol=noise(archive, logits) / 4
+        )
 
 
 @by_archive
@@ -105,7 +107,9 @@ def test_boxes_are_upstreams(archive: Archive) -> None:
     limit = noise(archive, "all_bbox_preds")
     np.testing.assert_allclose(found[:, :3], archive.array(FILE, "boxes_3d_gravity_center"), rtol=limit, atol=limit)
     np.testing.assert_allclose(found[:, 2] - found[:, 5] / 2, expected[:, 2], rtol=limit, atol=2 * limit)
-    np.testing.assert_allclose(found[:, [0, 1, 3, 4, 5, 7, 8]], expected[:, [0, 1, 3, 4, 5, 7, 8]], rtol=limit, atol=limit)
+    np.testing.assert_allclose(
+        found[:, [0, 1, 3, 4, 5, 7, 8]], expected[:, [0, 1, 3, 4, 5, 7, 8]], rtol=limit, atol=limit
+    )
     turn = np.angle(np.exp(1j * (found[:, 6] - expected[:, 6])))
     assert np.abs(turn).max() <= yaw_limit(archive).max()
     assert (np.abs(turn) <= yaw_limit(archive)).all()
@@ -150,7 +154,9 @@ def test_lines_are_upstreams(archive: Archive) -> None:
 @by_archive
 def test_plan_is_upstreams(archive: Archive) -> None:
     plans = frames(archive)[f"frame{frame_count(archive) - 1}"].output.plans_m[0].numpy()
-    np.testing.assert_allclose(plans, archive.array(FILE, "ego_fut_preds"), rtol=0, atol=noise(archive, "ego_fut_preds"))
+    np.testing.assert_allclose(
+        plans, archive.array(FILE, "ego_fut_preds"), rtol=0, atol=noise(archive, "ego_fut_preds")
+    )
     assert archive.array(FILE, "ego_fut_cmd").reshape(-1).tolist() == archive.inputs["ego_fut_cmd"].tolist()
 
 

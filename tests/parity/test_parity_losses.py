@@ -202,7 +202,9 @@ def test_map_targets_are_upstreams(archive: Archive) -> None:
 def upstream_output(archive: Archive) -> VADOutput:
     """The head outputs of the last frame, exactly as upstream had them."""
     last = frame_count(archive) - 1
-    heads = {ours: torch.from_numpy(archive.array("outputs.npz", f"frame{last}_{name}")) for ours, name in HEADS.items()}
+    heads = {
+        ours: torch.from_numpy(archive.array("outputs.npz", f"frame{last}_{name}")) for ours, name in HEADS.items()
+    }
     heads["mode_offsets"], heads["mode_logits"] = heads["mode_offsets"][-1], heads["mode_logits"][-1]
     nothing = torch.empty(0)
     unread = {field.name: nothing for field in dataclasses.fields(VADOutput) if field.name not in heads}

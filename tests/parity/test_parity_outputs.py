@@ -10,6 +10,7 @@ import torch
 
 from sead_ray.model.rotate import rotation_source
 from sead_ray.nuscenes.sequence import can_bus_deltas
+from tests.model.upstream_geometry import source_place
 from tests.parity.archive import ARCHIVES, SIZE, Archive
 from tests.parity.frame_run import ANGLE_DEG, quantity, reach_margins
 from tests.parity.near_ties import TIE
@@ -61,7 +62,9 @@ def test_output_is_upstreams(archive: Archive, name: str) -> None:
     worst = int(difference.argmax())
     place = np.unravel_index(index[worst], shape)
     limit = allowed(archive, name)
-    assert difference[worst] <= limit, f"{name}{[int(i) for i in place]} is off by {difference[worst]:.2e} > {limit:.2e}"
+    assert difference[worst] <= limit, (
+        f"{name}{[int(i) for i in place]} is off by {difference[worst]:.2e} > {limit:.2e}"
+    )
 
 
 @outputs(MARGINS)
@@ -91,20 +94,11 @@ def test_history_is_turned_as_upstream_turns_it(archive: Archive, name: str) -> 
     center = (float(SIZE.rotate_center[0]), float(SIZE.rotate_center[1]))
     found = rotation_source(torch.tensor([angle_deg], dtype=torch.float64), SIZE.bev_h, SIZE.bev_w, center)[0]
     differing = (found != expected).nonzero().flatten()
-    column, row = source_place(angle_deg, center)
+    column, row = source_place(angle_deg, SIZE.bev_h, SIZE.bev_w, center)
     for cell in differing.tolist():
         u, v = float(column[cell]), float(row[cell])
         to_middle = min(abs(u % 1 - 0.5), abs(v % 1 - 0.5))
         assert to_middle < CELL_TIE, f"cell {cell} comes from {int(found[cell])}, upstream's from {int(expected[cell])}"
-
-
-def source_place(angle_deg: float, center: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Column and row (in cells, fractional) that each cell of the turned BEV is taken from: schoolbook, in float64."""
-    angle = np.deg2rad(angle_deg)
-    row, column = np.divmod(np.arange(SIZE.bev_cells), SIZE.bev_w)
-    x, y = column + 0.5 - center[0], row + 0.5 - center[1]
-    source_x, source_y = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
-    return source_x + center[0] - 0.5, source_y + center[1] - 0.5
 
 
 @by_archive

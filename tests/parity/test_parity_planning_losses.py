@@ -53,7 +53,8 @@ def values(archive: Archive, rows: slice = slice(None)) -> dict[str, Tensor]:
         "loss_plan_bound": weights.plan_bound
         * planning_losses.boundary_loss(plan, lines, given["lane_score_preds"], mask),
         "loss_plan_col": weights.plan_col * planning_losses.collision_loss(plan, *agents, mask),
-        "loss_plan_dir": weights.plan_dir * planning_losses.direction_loss(plan, lines, given["lane_score_preds"], mask),
+        "loss_plan_dir": weights.plan_dir
+        * planning_losses.direction_loss(plan, lines, given["lane_score_preds"], mask),
     }
 
 

@@ -183,5 +183,6 @@ def archives() -> list[Archive]:
 
 
 ARCHIVES = archives()
+FULL_ARCHIVES = [archive for archive in ARCHIVES if isinstance(archive, FullArchive)]
 PRESET = "vad_tiny"  # the size whose outputs the archives hold
 SIZE = PRESETS[PRESET]

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.parity.archive import FULL_ARCHIVES
+
+# Without a full archive there is nothing to skip either.
+collect_ignore = [] if FULL_ARCHIVES else ["test_parity_full_archive.py"]
+
 
 @pytest.fixture(autouse=True, scope="module")
 def all_threads() -> Iterator[None]:

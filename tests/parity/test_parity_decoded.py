@@ -13,7 +13,7 @@ from sead_ray.evaluation.planning import HORIZONS_S
 from sead_ray.evaluation.predictions import decode_predictions
 from sead_ray.geometry import box_corners_bev, heading_from_vad_yaw
 from sead_ray.model.decode import DecodedBoxes, DecodedLines, decode_boxes, decode_lines
-from tests.parity.archive import ARCHIVES, Archive, Array, FullArchive
+from tests.parity.archive import ARCHIVES, Archive, Array
 from tests.parity.planning_cases import planning_case, published
 from tests.parity.runs import NOISE_FACTOR, frame_count, frames, targets, vad
 
@@ -53,39 +53,39 @@ def lines(archive: Archive) -> DecodedLines:
     return decode_lines(run.output, vad(archive).size.pc_range)[0]
 
 
-def in_upstreams_order(scores: Array, labels: Array, found: DecodedBoxes | DecodedLines, limit: float) -> Array:
-    """For each of upstream's rows the row of ours: the same place, or one with the same label and score."""
-    ours, kinds = found.scores.numpy(), found.labels.numpy()
-    free, rows = set(range(len(ours))), []
-    for place, (score, label) in enumerate(zip(scores, labels, strict=True)):
-        alike = [row for row in free if kinds[row] == label and abs(ours[row] - score) <= limit]
-        assert alike, f"upstream's row {place} (class {label}, score {score}) was not decoded"
-        rows.append(min(alike, key=lambda row: (abs(row - place), row)))
+def in_upstreams_order(
+    scores: Array, labels: Array, places: Array, found: DecodedBoxes | DecodedLines, ours: Array, limit: float
+) -> Array:
+    """For each of upstream's rows the row of ours: of those with the same label and score the one at its place.
+
+    Args:
+        places, ours: (rows, ...) where upstream's things are, and where ours.
+    """
+    free, rows = set(range(len(found.scores))), []
+    for score, label, place in zip(scores, labels, places, strict=True):
+        alike = [row for row in free if found.labels[row] == label and abs(float(found.scores[row]) - score) <= limit]
+        assert alike, f"upstream's row {len(rows)} (class {label}, score {score}) was not decoded"
+        rows.append(min(alike, key=lambda row: float(np.abs(ours[row] - place).sum())))
         free.remove(rows[-1])
     return np.array(rows)
 
 
 def box_rows(archive: Archive) -> Array:
-    limit = noise(archive, "all_cls_scores") / 4  # the slope of a sigmoid
+    found, limit = boxes(archive), noise(archive, "all_cls_scores") / 4  # the slope of a sigmoid
     scores, labels = archive.array(FILE, "scores_3d"), archive.array(FILE, "labels_3d")
-    return in_upstreams_order(scores, labels, boxes(archive), limit)
+    places = archive.array(FILE, "boxes_3d_gravity_center")
+    return in_upstreams_order(scores, labels, places, found, found.boxes[:, :3].numpy(), limit)
 
 
 def line_rows(archive: Archive) -> Array:
-    limit = noise(archive, "map_all_cls_scores") / 4
+    found, limit = lines(archive), noise(archive, "map_all_cls_scores") / 4
     scores, labels = archive.array(FILE, "map_scores_3d"), archive.array(FILE, "map_labels_3d")
-    return in_upstreams_order(scores, labels, lines(archive), limit)
+    return in_upstreams_order(scores, labels, archive.array(FILE, "map_pts_3d"), found, found.points_m.numpy(), limit)
 
 
 @by_archive
 def test_no_array_is_left_out(archive: Archive) -> None:
     assert set(archive.names(FILE)) == {*BOXES, *LINES, *PLAN, *METRIC}
-
-
-@pytest.mark.parametrize("archive", [a for a in ARCHIVES if isinstance(a, FullArchive)], ids=lambda a: a.label)
-def test_as_many_are_decoded(archive: Archive) -> None:
-    assert len(boxes(archive).scores) == len(archive.array(FILE, "scores_3d"))
-    assert len(lines(archive).scores) == len(archive.array(FILE, "map_scores_3d"))
 
 
 @by_archive
@@ -192,10 +192,13 @@ def test_motion_metric_of_the_frame_is_upstreams(archive: Archive, group: str) -
 
 
 def test_rows_may_change_places_only_among_equals() -> None:
-    found = DecodedLines(
-        torch.zeros(3, 2, 2), torch.tensor([0.9, 0.5, 0.4999999]), torch.tensor([1, 2, 0]), torch.tensor([0, 1, 2])
-    )
-    order = in_upstreams_order(np.array([0.9, 0.5, 0.5]), np.array([1, 0, 2]), found, 1e-5)
+    points = torch.arange(3.0).view(3, 1, 1).expand(3, 2, 2)
+    scores, labels = torch.tensor([0.9, 0.5, 0.4999999]), torch.tensor([1, 2, 2])
+    found = DecodedLines(points, scores, labels, torch.arange(3))
+    ours, upstream = points.numpy(), np.float32([0, 2, 1])[:, None, None] * np.ones((3, 2, 2), np.float32)
+    order = in_upstreams_order(np.array([0.9, 0.5, 0.5]), np.array([1, 2, 2]), upstream, found, ours, 1e-5)
     assert order.tolist() == [0, 2, 1]
     with pytest.raises(AssertionError, match="row 1"):
-        in_upstreams_order(np.array([0.9, 0.6]), np.array([1, 2]), found, 1e-5)
+        in_upstreams_order(np.array([0.9, 0.6]), np.array([1, 2]), upstream[:2], found, ours, 1e-5)
+    with pytest.raises(AssertionError, match="row 1"):
+        in_upstreams_order(np.array([0.9, 0.5]), np.array([1, 0]), upstream[:2], found, ours, 1e-5)

@@ -126,13 +126,15 @@ def test_gradient_is_the_mean_of_single_runs(name: str, batch: int, kind: str) -
 
 @torch.no_grad()
 def test_vad_tiny_on_small_images() -> None:
-    """The published size as it is initialised: random weights would blow float noise up beyond the tolerance."""
+    """The published size as it is initialised. 1e-5 of an output's largest value: over half a million features the
+    kernels' float noise, which a batch shares out differently, reaches some 1e-5 where a feature is near 0."""
     model, frame = fresh(PRESETS["vad_tiny"]), frames(2, 34)
     history, has_history = histories(model, 2, "mixed")
     together = model(frame, history, has_history)
     for index in range(2):
         single = per_sample(alone(model, frame, index, history, has_history), 0)
         for name, value in per_sample(together, index).items():
+            largest = max(1.0, float(single[name].abs().max()))
             torch.testing.assert_close(
-                value, single[name], rtol=TOLERANCE, atol=TOLERANCE, msg=lambda text, name=name: f"{name}: {text}"
+                value, single[name], rtol=0, atol=TOLERANCE * largest, msg=lambda text, name=name: f"{name}: {text}"
             )

@@ -98,6 +98,7 @@ class Frame:
     can_bus: NDArray[np.float64]  # (18,) absolute values, reference/VAD layout
     command: Command
     cameras: tuple[Camera, ...]  # in the order of CAMERAS
+    ego_state: NDArray[np.float64] = field(default_factory=lambda: np.zeros(9))  # see nuscenes.ego_state
 
     @property
     def global_from_lidar(self) -> NDArray[np.float64]:
@@ -270,6 +271,7 @@ def _frame_row(frame: Frame) -> dict[str, Any]:
         "global_from_ego": _pose_row(frame.global_from_ego),
         "ego_from_lidar": _pose_row(frame.ego_from_lidar),
         "can_bus": [float(value) for value in frame.can_bus],
+        "ego_state": [float(value) for value in frame.ego_state],
         "command": int(frame.command),
         "cameras": [
             {
@@ -307,6 +309,7 @@ def _frame_from_row(row: dict[str, Any]) -> Frame:
         global_from_ego=_pose_from_row(row["global_from_ego"]),
         ego_from_lidar=_pose_from_row(row["ego_from_lidar"]),
         can_bus=np.asarray(row["can_bus"], np.float64),
+        ego_state=np.asarray(row.get("ego_state") or [0.0] * 9, np.float64),
         command=Command(row["command"]),
         cameras=cameras,
     )

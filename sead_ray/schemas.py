@@ -31,13 +31,14 @@ _FRAME = pa.struct(
         ("global_from_ego", _POSE),
         ("ego_from_lidar", _POSE),
         ("can_bus", pa.list_(pa.float64(), 18)),
+        ("ego_state", pa.list_(pa.float64(), 9)),
         ("command", pa.int8()),
         ("cameras", pa.list_(_CAMERA)),
     ]
 )
 _VERSION = ("schema_version", pa.int32())
-# Columns that came with a later version (2: the attribute), without which older files stay readable.
-LATER_COLUMNS = frozenset({"annotations.attribute"})
+# Columns that came with a later version (2: both of these), without which older files stay readable.
+LATER_COLUMNS = frozenset({"annotations.attribute", "frames.ego_state"})
 
 CLIP_SCHEMA = pa.schema(
     [

@@ -20,21 +20,20 @@ def standing_still_plans(clip: Clip) -> NDArray[np.float64]:
 def constant_velocity_plans(clip: Clip) -> NDArray[np.float64]:
     """(T, 6, 2) per-step offsets, in each frame's lidar frame, of going on as from the frame before.
 
-    The velocity is the lidar origin's displacement since the frame before over the time that passed. A clip's first
-    frame has no such displacement: its velocity is that of the CAN vector, which is 0 where the scene has no CAN data.
+    The lidar origin's last displacement is repeated, a key frame for a step whatever time passed: the target's steps
+    are key frames as well. A clip's first frame has no displacement: its velocity is that of the CAN vector, which is
+    0 where the scene has no CAN data.
     """
     if not clip.frames:
         return np.zeros((0, FUTURE_STEPS, 2))
-    velocities = [_can_velocity_mps(clip.frames[0])]
-    velocities += [_pose_velocity_mps(before, frame) for before, frame in zip(clip.frames, clip.frames[1:])]
-    return np.repeat(np.stack(velocities)[:, None] * STEP_S, FUTURE_STEPS, axis=1)
+    steps = [_can_velocity_mps(clip.frames[0]) * STEP_S]
+    steps += [_displacement_m(before, frame) for before, frame in zip(clip.frames, clip.frames[1:])]
+    return np.repeat(np.stack(steps)[:, None], FUTURE_STEPS, axis=1)
 
 
-def _pose_velocity_mps(before: Frame, frame: Frame) -> NDArray[np.float64]:
-    """(2,) x, y in the frame's lidar axes."""
-    elapsed_s = (frame.timestamp_us - before.timestamp_us) * 1e-6
-    lidar_before = (invert(frame.global_from_lidar) @ before.global_from_lidar)[:2, 3]
-    return -lidar_before / elapsed_s
+def _displacement_m(before: Frame, frame: Frame) -> NDArray[np.float64]:
+    """(2,) from the frame before, x, y in the frame's lidar axes."""
+    return -(invert(frame.global_from_lidar) @ before.global_from_lidar)[:2, 3]
 
 
 def _can_velocity_mps(frame: Frame) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,14 @@ class CanPoses:
         return CanPoses(self.timestamp_us[inside], self.motion[inside], self.yaw_rad[inside])
 
 
+@dataclass(frozen=True)
+class CanSteering:
+    """A scene's `steeranglefeedback` messages in the order of time: (n,) int64, (n,) rad, positive to the left."""
+
+    timestamp_us: NDArray[np.int64]
+    angle_rad: NDArray[np.float64]
+
+
 def require_folder(store: Store) -> None:
     if not store.exists(FOLDER):
         raise InputError(
@@ -59,8 +68,7 @@ def read_can_poses(store: Store, scene_name: str, start_us: int, stop_us: int) -
     A scene with other CAN files but no `pose`, or without a message between its first and last key frame, is
     damaged rather than bare: `InputError` names the file.
     """
-    number = scene_name.rsplit("-", 1)[-1]
-    if number.isdigit() and int(number) in SCENES_WITHOUT_CAN:
+    if _on_blacklist(scene_name):
         return None
     key = f"{FOLDER}/{scene_name}_pose.json"
     if not store.exists(key):
@@ -68,7 +76,7 @@ def read_can_poses(store: Store, scene_name: str, start_us: int, stop_us: int) -
         if not others:
             return None
         raise InputError(f"{store.path(key)} is missing, while {scene_name}_{others[0]}.json is there.")
-    messages = store.read_json(key)
+    messages = _messages(store, key)
     try:
         poses = CanPoses(
             np.array([message["utime"] for message in messages], np.int64),
@@ -79,11 +87,51 @@ def read_can_poses(store: Store, scene_name: str, start_us: int, stop_us: int) -
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{store.path(key)} holds a message that is not a CAN pose ({error}).") from None
-    if not np.isfinite(poses.motion).all() or (np.diff(poses.timestamp_us) < 0).any():
-        raise InputError(f"{store.path(key)} holds a number that is not finite, or time goes backwards in it.")
+    _check_series(poses.timestamp_us, np.column_stack([poses.motion, poses.yaw_rad]), store.path(key))
     if len(poses.within(start_us, stop_us).timestamp_us) == 0:
-        raise InputError(f"{store.path(key)} has no message between the scene's first and last key frame.")
+        raise InputError(
+            f"{store.path(key)} has no message between the first and the last key frame of {scene_name}."
+        )
     return poses
+
+
+def read_can_steering(store: Store, scene_name: str) -> CanSteering | None:
+    """The scene's steering messages, or None where it has no such file, or an empty one."""
+    key = f"{FOLDER}/{scene_name}_steeranglefeedback.json"
+    if _on_blacklist(scene_name) or not store.exists(key):
+        return None
+    messages = _messages(store, key)
+    if not messages:
+        return None
+    try:
+        steering = CanSteering(
+            np.array([message["utime"] for message in messages], np.int64),
+            np.array([message["value"] for message in messages], np.float64),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{store.path(key)} holds a message that is no steering angle ({error}).") from None
+    _check_series(steering.timestamp_us, steering.angle_rad, store.path(key))
+    return steering
+
+
+def _on_blacklist(scene_name: str) -> bool:
+    number = scene_name.rsplit("-", 1)[-1]
+    return number.isdigit() and int(number) in SCENES_WITHOUT_CAN
+
+
+def _messages(store: Store, key: str) -> list[dict[str, Any]]:
+    messages = store.read_json(key)
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise InputError(f"{store.path(key)} is not a list of CAN messages.")
+    return messages
+
+
+def _check_series(timestamp_us: NDArray[np.int64], values: NDArray[np.float64], path: str) -> None:
+    if not np.isfinite(values).all():
+        raise InputError(f"{path} holds a number that is not finite.")
+    backwards = np.flatnonzero(np.diff(timestamp_us) < 0)
+    if len(backwards):
+        raise InputError(f"Time goes backwards in {path} at utime {timestamp_us[backwards[0] + 1]}.")
 
 
 def yaw_rad(quaternion_wxyz: Sequence[float]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -11,10 +10,10 @@ import numpy as np
 from sead_ray.config import DataConfig
 from sead_ray.errors import InputError
 from sead_ray.geometry import Pose
-from sead_ray.nuscenes.can_bus import CanPoses, can_bus_vector, read_can_poses, require_folder, yaw_rad
-from sead_ray.nuscenes.commands import behaviour_of, command_of, ego_future
+from sead_ray.nuscenes.can_bus import CanPoses, can_bus_vector, read_can_poses, read_can_steering, require_folder
+from sead_ray.nuscenes.commands import behaviour_of
 from sead_ray.nuscenes.conditions import is_night, is_rainy
-from sead_ray.nuscenes.dynamics import dynamics_from_can, dynamics_from_poses
+from sead_ray.nuscenes.drive import clip_dynamics, driven_frames
 from sead_ray.nuscenes.splits import split_scene_names
 from sead_ray.nuscenes.tables import (
     LIDAR,
@@ -87,16 +86,11 @@ class NuScenesFolder:
         log = partner(self.tables.logs, "log", scene["log_token"], f"scene {scene_token}")
         samples = scene_samples(self.tables, scene)
         start_us, stop_us = samples[0]["timestamp"], samples[-1]["timestamp"]
-        can = read_can_poses(self.store, scene["name"], start_us, stop_us) if self.data.can_bus == "auto" else None
-        frames = _with_commands([self._frame(sample, can) for sample in samples])
-        if can is not None:
-            acc, yaw = dynamics_from_can(can.within(start_us, stop_us))
-        else:
-            acc, yaw = dynamics_from_poses(
-                np.array([frame.timestamp_us for frame in frames], np.int64),
-                np.stack([frame.global_from_ego.matrix for frame in frames]),
-                np.array([yaw_rad(frame.global_from_ego.rotation_wxyz) for frame in frames]),
-            )
+        use_can = self.data.can_bus == "auto"
+        can = read_can_poses(self.store, scene["name"], start_us, stop_us) if use_can else None
+        steering = read_can_steering(self.store, scene["name"]) if use_can else None
+        frames = driven_frames([self._frame(sample, can) for sample in samples], can, steering, log["location"])
+        acc, yaw = clip_dynamics(frames, can)
         return Clip(
             clip_token=scene_token,
             name=scene["name"],
@@ -126,7 +120,7 @@ class NuScenesFolder:
             global_from_ego=global_from_ego,
             ego_from_lidar=self._pose("calibrated_sensor", lidar["calibrated_sensor_token"], lidar["token"]),
             can_bus=can_bus_vector(sample["timestamp"], global_from_ego, can),
-            command=Command.STRAIGHT,  # known once the whole clip is: `_with_commands`
+            command=Command.STRAIGHT,  # known once the whole clip is: `driven_frames`
             cameras=tuple(self._camera(key_frame(self.tables, sample["token"], name), name) for name in CAMERAS),
         )
 
@@ -156,9 +150,3 @@ class NuScenesFolder:
         if not 0.99 < qw * qw + qx * qx + qy * qy + qz * qz < 1.01:
             raise InputError(f"{table} {token} has a rotation that is not a unit quaternion.")
         return Pose((x, y, z), (qw, qx, qy, qz))
-
-
-def _with_commands(frames: list[Frame]) -> tuple[Frame, ...]:
-    global_from_lidar = np.stack([frame.global_from_lidar for frame in frames])
-    commands = [command_of(ego_future(global_from_lidar, index)[0]) for index in range(len(frames))]
-    return tuple(replace(frame, command=command) for frame, command in zip(frames, commands, strict=True))

@@ -31,15 +31,18 @@ def ego_future(global_from_lidar: Array, index: int) -> tuple[Array, Array]:
     return np.diff(positions, axis=0) * mask[:, None], mask
 
 
-def ego_history(global_from_lidar: Array, index: int) -> Array:
-    """(2, 2) per-step offsets up to now, in the lidar frame of `index`; before the clip the earliest known step
-    repeats (VAD's converter), 0 in a clip of one frame."""
-    steps = index + np.arange(-HISTORY_STEPS, 1)
+def ego_history(global_from_lidar: Array, index: int) -> tuple[Array, Array]:
+    """(2, 2) per-step offsets up to now, in the lidar frame of `index`, and their mask (2,).
+
+    Before the clip the earliest known step repeats (VAD's converter) with mask 0; in a clip of one frame it is 0.
+    """
+    steps = index + np.arange(-HISTORY_STEPS, 0)
     known = transform_points(invert(global_from_lidar[index]), global_from_lidar[:, :3, 3])[:, :2]
     offsets = np.diff(known, axis=0)
+    mask = (steps >= 0).astype(np.float64)
     if len(offsets) == 0:
-        return np.zeros((HISTORY_STEPS, 2))
-    return offsets[np.maximum(steps[:-1], 0)]
+        return np.zeros((HISTORY_STEPS, 2)), mask
+    return offsets[np.maximum(steps, 0)], mask
 
 
 def command_of(future_offsets: Array) -> Command:

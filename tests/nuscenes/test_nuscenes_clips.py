@@ -76,8 +76,13 @@ def test_ego_future_walks_to_the_later_poses(folder: NuScenesFolder) -> None:
 def test_ego_history_leads_to_the_current_frame(folder: NuScenesFolder) -> None:
     poses = np.stack([frame.global_from_lidar for frame in clip_named(folder, "scene-0001").frames])
     before = transform_points(invert(poses[4]), poses[2:5, :3, 3])[:, :2]
-    np.testing.assert_allclose(ego_history(poses, 4), np.diff(before, axis=0), atol=1e-9)
-    np.testing.assert_array_equal(ego_history(poses, 0)[0], ego_history(poses, 0)[1])
+    offsets, mask = ego_history(poses, 4)
+    np.testing.assert_allclose(offsets, np.diff(before, axis=0), atol=1e-9)
+    assert mask.tolist() == [1, 1]
+    first, mask = ego_history(poses, 0)
+    np.testing.assert_array_equal(first[0], first[1])
+    assert mask.tolist() == [0, 0]
+    assert ego_history(poses, 1)[1].tolist() == [0, 1]
 
 
 def test_commands_follow_the_turn(folder: NuScenesFolder) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sead_ray.geometry import rotation_matrix, transform_points, vad_yaw_from_heading, wrap_angle
+from sead_ray.geometry import heading_from_vad_yaw, rotation_matrix, transform_points, vad_yaw_from_heading, wrap_angle
 from sead_ray.records import AGENT_CLASSES, FUTURE_STEPS, Annotation
 
 MAX_TIME_DIFFERENCE_S = 1.5  # the devkit's box_velocity; twice that for a central difference
@@ -62,10 +62,13 @@ def box_velocity(track: Track, index: int, timestamp_us: Sequence[int]) -> Array
 
 
 def agent_box(annotation: Annotation, velocity_xy: Array, lidar_from_global: Array) -> Array:
-    """(9,) x, y, z (gravity centre), w, l, h, VAD's yaw in [-pi, pi), vx, vy in the lidar frame; NaN velocity is 0."""
+    """(9,) x, y, z (gravity centre), w, l, h, VAD's yaw, vx, vy in the lidar frame; NaN velocity is 0.
+
+    The yaw is -heading - pi/2 with the heading in (-pi, pi], not folded again, as in VAD's infos.
+    """
     center = transform_points(lidar_from_global, annotation.translation_m)
     rotation = lidar_from_global[:3, :3] @ rotation_matrix(annotation.rotation_wxyz)
-    yaw = wrap_angle(vad_yaw_from_heading(np.arctan2(-rotation[0, 1], rotation[0, 0])))
+    yaw = vad_yaw_from_heading(np.arctan2(-rotation[0, 1], rotation[0, 0]))
     velocity = lidar_from_global[:3, :3] @ np.array([*np.nan_to_num(velocity_xy), 0.0])
     return np.array([*center, *annotation.size_wlh_m, yaw, *velocity[:2]])
 
@@ -85,8 +88,7 @@ def agent_attributes(box: Array, track: Track, index: int, lidar_from_global: Ar
     offsets[:steps] = np.diff(centers, axis=0)
     mask[:steps] = 1
     turns[:steps] = wrap_angle(np.diff(headings))
-    heading = wrap_angle(vad_yaw_from_heading(box[6]))
-    state = [box[0], box[1], heading, box[7], box[8], *box[3:6], track[index].category_index]
+    state = [box[0], box[1], heading_from_vad_yaw(box[6]), box[7], box[8], *box[3:6], track[index].category_index]
     return np.concatenate([offsets.reshape(-1), mask, [_goal(offsets)], state, turns])
 
 

@@ -45,7 +45,7 @@ def build_targets(
     admitted = labels if bought is None else bought
     if token not in admitted:
         raise InputError(f"Frame {token} of clip {clip.clip_token} was not bought, or has no labels.")
-    tracks = _tracks(clip, frame_index, labels, admitted)
+    tracks = frame_tracks(clip, frame_index, labels, admitted)
     global_from_lidar = np.stack([frame.global_from_lidar for frame in clip.frames])
     boxes, classes, attributes = _agents(clip, frame_index, tracks, invert(global_from_lidar[frame_index]), points)
     map_points, map_labels = map_targets(labels[token].map_vectors, rng or np.random.default_rng(0))
@@ -63,7 +63,7 @@ def build_targets(
     )
 
 
-def _tracks(
+def frame_tracks(
     clip: Clip, frame_index: int, labels: Mapping[str, FrameLabels], admitted: Collection[str]
 ) -> list[tuple[Annotation, Track]]:
     """This frame's annotations, each with what its instance did in the run of admitted frames around it.

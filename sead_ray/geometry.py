@@ -120,6 +120,15 @@ def vad_yaw_from_heading(heading_rad: ArrayLike) -> Array:
 heading_from_vad_yaw = vad_yaw_from_heading
 
 
+def global_heading_from_vad_yaw(vad_yaw_rad: ArrayLike, global_from_lidar: ArrayLike) -> Array:
+    """Heading in the global frame of boxes that stand upright there, from VAD's yaw in the (tilted) lidar frame.
+
+    Exact: VAD's yaw is read from the first row of the rotated box's matrix, in which only this angle is lost.
+    """
+    rotation = np.asarray(global_from_lidar, np.float64)
+    return heading_from_vad_yaw(vad_yaw_rad) + np.arctan2(rotation[1, 0], rotation[0, 0])
+
+
 def image_from_lidar(
     intrinsics: ArrayLike,
     ego_from_camera: ArrayLike,

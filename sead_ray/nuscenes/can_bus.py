@@ -147,12 +147,14 @@ def can_bus_vector(timestamp_us: int, global_from_ego: Pose, can: CanPoses | Non
     [7:16] come from the first message AFTER the key frame (VAD's converter reads its loop variable one step late;
     the published weights know it so), the last one where none follows; zeros without CAN data.
     """
-    vector = np.zeros(18)
-    vector[0:3] = global_from_ego.translation_m
-    vector[3:7] = global_from_ego.rotation_wxyz
+    rates = np.zeros(9)
     if can is not None:
         after = int(np.searchsorted(can.timestamp_us, timestamp_us, side="right"))
-        vector[7:16] = can.motion[min(after, len(can.timestamp_us) - 1)]
+        rates = can.motion[min(after, len(can.timestamp_us) - 1)]
+    return can_vector(global_from_ego, rates)
+
+
+def can_vector(global_from_ego: Pose, rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(18,) the same from its parts: (9,) acceleration, rotation rate and velocity."""
     yaw = yaw_rad(global_from_ego.rotation_wxyz) % (2 * np.pi)
-    vector[16:18] = yaw, np.degrees(yaw)
-    return vector
+    return np.array([*global_from_ego.translation_m, *global_from_ego.rotation_wxyz, *rates, yaw, np.degrees(yaw)])

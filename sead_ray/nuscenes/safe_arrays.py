@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-_KINDS = "biufcSU"
+_SPELLING = re.compile(r"[<>|=]?(b1|\?|O8?|[iufc][0-9]{1,2}|[SU][0-9]{1,7})")
 
 
 class DType:
@@ -23,12 +24,10 @@ class DType:
     def __init__(self, spelling: Any, align: Any = False, copy: Any = False) -> None:
         if isinstance(spelling, bytes):
             spelling = spelling.decode("ascii")
-        if not isinstance(spelling, str):
-            raise pickle.UnpicklingError("a data type that is no text")
+        if not isinstance(spelling, str) or not _SPELLING.fullmatch(spelling):
+            raise pickle.UnpicklingError(f"an array of {spelling!r}")
         self.value = np.dtype(spelling)
         self.is_object = self.value == np.dtype(object)
-        if self.value.kind not in _KINDS and not self.is_object:
-            raise pickle.UnpicklingError(f"an array of {spelling!r}")
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 5 or any(item is not None for item in state[2:5]):
@@ -88,7 +87,7 @@ def from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axis_order: Any =
         raise pickle.UnpicklingError("an array of no plain type")
     if len(data) != _count(shape) * dtype.value.itemsize:
         raise pickle.UnpicklingError("an array whose data do not fill it")
-    flat = np.frombuffer(data, dtype.value) if data else np.zeros(0, dtype.value)
+    flat = np.frombuffer(bytes(data), dtype.value) if data else np.zeros(0, dtype.value)
     if order == "K" and axis_order is not None:
         return flat.reshape(shape).transpose(axis_order).view(Array)
     return flat.reshape(shape, order="F" if order == "F" else "C").view(Array)

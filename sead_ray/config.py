@@ -5,13 +5,33 @@ A YAML under `jobs/configs/` states only what differs from these defaults.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+def _split(value: Any) -> Any:
+    """A name, or a list of names; on the command line a list is JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"a list of scene names must be JSON ({error})") from None
+    if isinstance(value, (list, tuple)) and value and all(isinstance(name, str) for name in value):
+        return list(value)
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("must be the name of a split, the path of a file of scene names, or a list of scene names")
+
+
+# Any, since pydantic-settings would make a list of every string that is given for a union with lists.
+Split = Annotated[Any, BeforeValidator(_split)]  # str | list[str]
+NoSplit = Annotated[Any, BeforeValidator(lambda value: None if value is None else _split(value))]
 
 
 class DataConfig(Schema):
@@ -21,16 +41,20 @@ class DataConfig(Schema):
     """Folder (or s3://, gs://) that holds the version folder, samples/, maps/ and can_bus/."""
     version: str = "v1.0-trainval"
     """Name of the folder of tables below `root`."""
-    pool_split: str = "train"
-    """Split whose scenes are the unlabeled pool (and what is selected from it, the training set)."""
-    val_split: str = "val"
-    """Split on which planning is evaluated."""
+    pool_split: Split = "train"
+    """Scenes of the unlabeled pool (and of what is selected from it, the training set): the name of a split, the path
+    of a .json or .txt file of scene names, or such a list."""
+    val_split: NoSplit = "val"
+    """Scenes on which planning is evaluated, named likewise; null: nothing is evaluated (v1.0-test)."""
     can_bus: Literal["auto", "off"] = "auto"
     """auto: CAN messages where a scene has them, ego poses elsewhere; off: ego poses for all."""
     allow_shared_logs: bool = False
     """Admit a pool and a val split that share a log."""
     overtake_frames: int = Field(default=3, ge=1)
-    """Frames of both left and right command that make a clip an overtake; of one only, a turn (ActiveAD)."""
+    """Frames of both left and right command that make a clip an overtake; of one only, a turn (ActiveAD's tau).
+
+    Neither paper prints it. 3 is the largest value at which one brisk lane change (3.5 m within 4 s) is still seen:
+    it gives three frames of each side."""
 
 
 class ImageConfig(Schema):

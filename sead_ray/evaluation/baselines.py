@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sead_ray.geometry import invert
+from sead_ray.nuscenes.commands import ego_future
 from sead_ray.records import FUTURE_STEPS, Clip, Frame
 
 STEP_S = 0.5  # nuScenes key frames, 2 Hz
@@ -40,3 +41,23 @@ def _can_velocity_mps(frame: Frame) -> NDArray[np.float64]:
     """(2,) x, y in the frame's lidar axes."""
     lidar_from_ego = invert(frame.ego_from_lidar.matrix)[:3, :3]
     return (lidar_from_ego @ np.asarray(frame.can_bus[CAN_VELOCITY], np.float64))[:2]
+
+
+def step_l2_m(clip: Clip, plans_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 6) distances to the driven path at each step, of the n frames that have one before them and six after.
+
+    No annotation is needed; so the given baselines of the literature count (Zhai et al. 2023).
+    """
+    steps = []
+    for index in range(1, len(clip.frames) - FUTURE_STEPS):
+        driven, _ = ego_future(clip.global_from_lidar, index)
+        steps.append(np.linalg.norm((plans_m[index] - driven).cumsum(axis=0), axis=1))
+    return np.reshape(steps, (-1, FUTURE_STEPS))
+
+
+def mean_l2_m(step_l2: NDArray[np.float64]) -> tuple[list[float], list[float]]:
+    """Means over frames at 1, 2, 3 s and the mean of these: averaged up to the horizon (VAD), at it (UniAD)."""
+    per_step = step_l2.mean(axis=0)
+    averaged = [float(per_step[:stop].mean()) for stop in (2, 4, 6)]
+    at_horizon = [float(per_step[stop - 1]) for stop in (2, 4, 6)]
+    return [*averaged, float(np.mean(averaged))], [*at_horizon, float(np.mean(at_horizon))]

@@ -14,7 +14,7 @@ from sead_ray.nuscenes.can_bus import CanPoses, can_bus_vector, read_can_poses, 
 from sead_ray.nuscenes.commands import behaviour_of
 from sead_ray.nuscenes.conditions import is_night, is_rainy
 from sead_ray.nuscenes.drive import clip_dynamics, driven_frames
-from sead_ray.nuscenes.splits import split_scene_names
+from sead_ray.nuscenes.splits import Split, is_list, name_of, split_scene_names
 from sead_ray.nuscenes.tables import (
     LIDAR,
     DriveTables,
@@ -60,24 +60,39 @@ class NuScenesFolder:
 
         return LabelReader(self.store, self.data.version)
 
-    def scenes(self, split: str) -> list[str]:
-        """Tokens of the split's scenes that this folder holds, by name."""
+    def scenes(self, split: Split) -> list[str]:
+        """Tokens of the split's scenes that this folder holds, by name; of a list of names, all must be there."""
         names = set(split_scene_names(self.store, self.data.version, split))
         found = sorted((scene["name"], token) for token, scene in self.tables.scenes.items() if scene["name"] in names)
+        where = self.store.path(self.data.version)
+        if is_list(split) and (missing := sorted(names - {name for name, _ in found})):
+            raise InputError(f"Scene {missing[0]!r}, which {name_of(split)} names, is not in {where}/scene.json.")
         if not found:
-            raise InputError(f"Split {split!r} has no scene in {self.store.path(self.data.version)}.")
+            raise InputError(f"{name_of(split)} has no scene in {where}.")
         return [token for _, token in found]
+
+    def pool_scenes(self) -> list[str]:
+        return self.scenes(self.data.pool_split)
+
+    def val_scenes(self) -> list[str]:
+        """Tokens of val's scenes; none where `data.val_split` is null."""
+        return [] if self.data.val_split is None else self.scenes(self.data.val_split)
 
     def check_logs_disjoint(self) -> None:
         """Refuses a pool and a val split that share a scene, or (unless allowed) a log."""
-        pool, val = self.scenes(self.data.pool_split), self.scenes(self.data.val_split)
+        pool, val = self.pool_scenes(), self.val_scenes()
+        scenes = self.tables.scenes
         if shared := sorted(set(pool) & set(val)):
-            raise InputError(f"Scene {shared[0]} is in both {self.data.pool_split!r} and {self.data.val_split!r}.")
-        logs = [{self.tables.scenes[token]["log_token"] for token in tokens} for tokens in (pool, val)]
-        if (shared := sorted(logs[0] & logs[1])) and not self.data.allow_shared_logs:
+            raise InputError(f"Scene {shared[0]} ({scenes[shared[0]]['name']}) is in both the pool and val.")
+        log_of = {token: scenes[token]["log_token"] for token in [*pool, *val]}
+        shared = sorted({log_of[token] for token in pool} & {log_of[token] for token in val})
+        if shared and not self.data.allow_shared_logs:
+            mixed = [scenes[token]["name"] for token in pool if log_of[token] in shared]
+            other = next(scenes[token]["name"] for token in val if log_of[token] == shared[0])
             raise InputError(
-                f"Splits {self.data.pool_split!r} and {self.data.val_split!r} share {len(shared)} log(s), one is "
-                f"{shared[0]}: divide the splits by log, or set data.allow_shared_logs=true."
+                f"Pool and val share {len(shared)} log(s), one is {shared[0]} (val's {other}): leave the {len(mixed)} "
+                f"scene(s) of the pool out that lie in them ({', '.join(mixed[:3])}{', …' if len(mixed) > 3 else ''}), "
+                "or set data.allow_shared_logs=true."
             )
 
     def clip(self, scene_token: str, role: Literal["pool", "val"]) -> Clip:
@@ -106,6 +121,13 @@ class NuScenesFolder:
             dynamics_source="pose" if can is None else "can",
             frames=frames,
         )
+
+    def dynamics(self, clip: Clip) -> dict[str, tuple[float, float]]:
+        """Acc in m/s2 and Yaw in rad of each source there is: "can", "pose". They do not mix, see `dynamics`."""
+        found = {"pose": clip_dynamics(clip.frames, None)}
+        start_us, stop_us = clip.frames[0].timestamp_us, clip.frames[-1].timestamp_us
+        can = read_can_poses(self.store, clip.name, start_us, stop_us) if self.data.can_bus == "auto" else None
+        return found if can is None else {"can": clip_dynamics(clip.frames, can), **found}
 
     def labels(self, scene_token: str) -> list[FrameLabels]:
         """The oracle: annotations and map vectors of every key frame of the scene."""

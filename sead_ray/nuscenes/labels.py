@@ -21,6 +21,8 @@ class LabelReader:
     """Annotation tables and maps of a folder, each read at its first use and kept."""
 
     def __init__(self, store: Store, version: str) -> None:
+        if version.endswith("-test"):
+            raise InputError(f"{version} holds no annotations: with labels.mode=wait annotators deliver them.")
         self._store = store
         self._version = version
         self._maps: dict[str, LocationMap] = {}

@@ -52,9 +52,9 @@ def _pool_size(config: RunConfig) -> tuple[int, int, int, str]:
         return world.scenes - val, (world.scenes - val) * world.frames, val, "to be generated"
     folder = NuScenesFolder(config.data)
     folder.check_logs_disjoint()
-    pool = folder.scenes(config.data.pool_split)
+    pool = folder.pool_scenes()
     frames = sum(folder.tables.scenes[token]["nbr_samples"] for token in pool)
-    return len(pool), frames, len(folder.scenes(config.data.val_split)), "from the tables"
+    return len(pool), frames, len(folder.val_scenes()), "from the tables"
 
 
 def require_prepared(run: Store) -> None:

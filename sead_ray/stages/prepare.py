@@ -40,8 +40,8 @@ def prepare(run: Store, config: RunConfig) -> None:
         return
     folder = NuScenesFolder(config.data)
     folder.check_logs_disjoint()
-    scenes: list[tuple[str, Role]] = [(token, "pool") for token in folder.scenes(config.data.pool_split)]
-    scenes += [(token, "val") for token in folder.scenes(config.data.val_split)]
+    scenes: list[tuple[str, Role]] = [(token, "pool") for token in folder.pool_scenes()]
+    scenes += [(token, "val") for token in folder.val_scenes()]
     if not run.is_published(layout.CLIPS):
         _publish_clips(run, folder, scenes)
     if not run.is_published(layout.LABELS):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sead_ray.config import DataConfig
-from sead_ray.geometry import invert, transform_points
+from sead_ray.geometry import invert, quaternion_from_heading, rotation_matrix, transform_points
 from sead_ray.nuscenes.can_bus import SCENES_WITHOUT_CAN
 from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.nuscenes.commands import behaviour_of, command_of, ego_future, ego_history
@@ -107,6 +107,29 @@ def test_behaviour_counts_frames_of_each_turn() -> None:
     assert behaviour_of(left * 3 + right * 2, 3) == "left"
     assert behaviour_of(left * 2 + right * 3, 3) == "right"
     assert behaviour_of(left * 2 + right * 2, 3) == "straight"
+
+
+def lane_change(width_m: float, seconds: float, speed_mps: float = 10.0) -> np.ndarray:
+    """(40, 4, 4) lidar poses of a drive that moves to the left by `width_m` within `seconds`."""
+    time_s = np.arange(40) * 0.5
+    part = np.clip((time_s - 6) / seconds, 0, 1)
+    y = width_m * (part - np.sin(2 * np.pi * part) / (2 * np.pi))
+    slope = np.gradient(y, 0.5) / speed_mps
+    poses = np.tile(np.eye(4), (40, 1, 1))
+    for pose, heading in zip(poses, np.arctan(slope)):
+        pose[:3, :3] = rotation_matrix(quaternion_from_heading(heading - np.pi / 2))
+    poses[:, 0, 3], poses[:, 1, 3] = speed_mps * time_s, y
+    return poses
+
+
+def test_overtakes_are_found_up_to_the_default_threshold() -> None:
+    tau = DataConfig().overtake_frames
+    poses = lane_change(3.5, 4.0)
+    commands = [command_of(ego_future(poses, index)[0]) for index in range(len(poses))]
+    assert behaviour_of(commands, tau) == "overtake"  # a lane change steers to both sides
+    assert behaviour_of(commands, tau + 1) == "straight"
+    gentle = lane_change(3.5, 8.0)
+    assert behaviour_of([command_of(ego_future(gentle, index)[0]) for index in range(40)], 1) == "straight"
 
 
 def test_conditions_take_whole_words(folder: NuScenesFolder) -> None:

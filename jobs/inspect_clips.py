@@ -1,7 +1,8 @@
 """Prints what free data say of clips, straight from a nuScenes folder: light, weather, behaviour, commands, Acc and Yaw
 from the CAN messages and from the ego poses beside each other, and how well constant velocity plans.
 
-With --clip one scene is printed as JSON, every key frame in the layout of VAD's info files; --boxes adds annotations and map vectors.
+With --clip one scene is printed as JSON, every key frame in the layout of VAD's info files; --boxes adds its
+annotations and map vectors.
 """
 
 from __future__ import annotations

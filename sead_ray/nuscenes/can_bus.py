@@ -83,15 +83,13 @@ def read_can_poses(store: Store, scene_name: str, start_us: int, stop_us: int) -
             np.array(
                 [[*message["accel"], *message["rotation_rate"], *message["vel"]] for message in messages], np.float64
             ).reshape(len(messages), 9),
-            np.array([yaw_rad(message["orientation"]) for message in messages], np.float64),
+            np.array([_message_yaw(message) for message in messages], np.float64),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{store.path(key)} holds a message that is not a CAN pose ({error}).") from None
     _check_series(poses.timestamp_us, np.column_stack([poses.motion, poses.yaw_rad]), store.path(key))
     if len(poses.within(start_us, stop_us).timestamp_us) == 0:
-        raise InputError(
-            f"{store.path(key)} has no message between the first and the last key frame of {scene_name}."
-        )
+        raise InputError(f"{store.path(key)} has no message between the first and the last key frame of {scene_name}.")
     return poses
 
 
@@ -124,6 +122,11 @@ def _messages(store: Store, key: str) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise InputError(f"{store.path(key)} is not a list of CAN messages.")
     return messages
+
+
+def _message_yaw(message: dict[str, Any]) -> float:
+    with np.errstate(invalid="ignore"):  # a zero quaternion gives NaN, which `_check_series` refuses
+        return yaw_rad(message["orientation"])
 
 
 def _check_series(timestamp_us: NDArray[np.int64], values: NDArray[np.float64], path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from sead_ray.nuscenes.tables import (
     LIDAR,
     DriveTables,
     Row,
+    check_unit,
     key_frame,
     numbers_of,
     partner,
@@ -100,6 +102,7 @@ class NuScenesFolder:
         scene = partner(self.tables.scenes, "scene", scene_token, "the caller")
         log = partner(self.tables.logs, "log", scene["log_token"], f"scene {scene_token}")
         samples = scene_samples(self.tables, scene)
+        self._check_time(samples)
         start_us, stop_us = samples[0]["timestamp"], samples[-1]["timestamp"]
         use_can = self.data.can_bus == "auto"
         can = read_can_poses(self.store, scene["name"], start_us, stop_us) if use_can else None
@@ -149,9 +152,12 @@ class NuScenesFolder:
     def _camera(self, row: Row, name: str) -> Camera:
         calibrated_token = row["calibrated_sensor_token"]
         calibrated = self.tables.calibrated_sensors[calibrated_token]
-        flat = {"camera_intrinsic": [value for line in calibrated["camera_intrinsic"] for value in line]}
+        lines = calibrated["camera_intrinsic"]
+        flat = {"camera_intrinsic": [value for line in lines if isinstance(line, list) for value in line]}
         owner = f"calibrated_sensor {calibrated_token} of {name}"
         intrinsics = np.reshape(numbers_of(flat, {"camera_intrinsic": 9}, owner), (3, 3))
+        if min(row["width"], row["height"]) <= 0:
+            raise InputError(f"sample_data {row['token']} has the size {row['width']} x {row['height']}.")
         if not self.store.exists(row["filename"]):
             raise InputError(f"{self.store.path(row['filename'])} of sample_data {row['token']} does not exist.")
         return Camera(
@@ -165,10 +171,20 @@ class NuScenesFolder:
             global_from_ego=self._pose("ego_pose", row["ego_pose_token"], row["token"]),
         )
 
+    def _check_time(self, samples: list[Row]) -> None:
+        """Time must grow from each sensor's key frame to the next, as it does along the samples."""
+        for channel in (*CAMERAS, LIDAR):
+            rows = [key_frame(self.tables, sample["token"], channel) for sample in samples]
+            for before, after in pairwise(rows):
+                if after["timestamp"] <= before["timestamp"]:
+                    raise InputError(
+                        f"Time goes backwards at sample_data {after['token']} of {channel}, which follows "
+                        f"{before['token']}."
+                    )
+
     def _pose(self, table: str, token: str, owner: str) -> Pose:
         rows = self.tables.ego_poses if table == "ego_pose" else self.tables.calibrated_sensors
         row = partner(rows, table, token, f"sample_data {owner}")
         x, y, z, qw, qx, qy, qz = numbers_of(row, {"translation": 3, "rotation": 4}, f"{table} {token}")
-        if not 0.99 < qw * qw + qx * qx + qy * qy + qz * qz < 1.01:
-            raise InputError(f"{table} {token} has a rotation that is not a unit quaternion.")
+        check_unit((qw, qx, qy, qz), f"{table} {token}")
         return Pose((x, y, z), (qw, qx, qy, qz))

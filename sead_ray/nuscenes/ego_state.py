@@ -63,9 +63,7 @@ def ego_states(
 def closest(timestamp_us: NDArray[np.int64], time_us: int) -> int:
     """Index of the message closest to a time; the later one of two equally close."""
     after = int(np.searchsorted(timestamp_us, time_us))
-    if after == len(timestamp_us) or (
-        after > 0 and time_us - timestamp_us[after - 1] < timestamp_us[after] - time_us
-    ):
+    if after == len(timestamp_us) or (after > 0 and time_us - timestamp_us[after - 1] < timestamp_us[after] - time_us):
         return after - 1
     return after
 

@@ -104,7 +104,7 @@ class InfoReader:
     def labels(self, infos: Sequence[Info], clip: Clip, table: Sequence[str]) -> list[FrameLabels]:
         """Labels of the clip's frames; `table` is the category table of the file (`category_table`)."""
         if clip.location not in self._maps:
-            self._maps[clip.location] = load_location_map(self.store, clip.location)
+            self._maps[clip.location] = load_location_map(self.store, clip.location, f"scene {clip.clip_token}")
         annotations = scene_annotations(infos, clip.frames, table)
         return [
             FrameLabels(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.can_bus import can_vector
@@ -26,7 +27,7 @@ def scenes_of(infos: Sequence[Info], path: str) -> dict[str, list[Info]]:
         scenes.setdefault(text(info, "scene_token", f"info {token}"), []).append(info)
     for items in scenes.values():
         items.sort(key=lambda info: whole(info, "timestamp", f"info {info['token']}"))
-        for before, after in zip(items, items[1:]):
+        for before, after in pairwise(items):
             if before["timestamp"] == after["timestamp"]:
                 raise InputError(f"Infos {before['token']} and {after['token']} of one scene have the same time.")
             if text(before, "next", f"info {before['token']}") != after["token"]:

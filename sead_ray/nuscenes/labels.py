@@ -9,7 +9,7 @@ from functools import cached_property
 
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.map_vectors import LocationMap, load_location_map, map_vectors
-from sead_ray.nuscenes.tables import Row, Table, numbers_of, partner, read_rows, read_table
+from sead_ray.nuscenes.tables import Row, Table, check_unit, numbers_of, partner, read_table
 from sead_ray.records import OBJECT_CATEGORIES, Annotation, Clip, FrameLabels
 from sead_ray.storage import Store
 
@@ -30,7 +30,7 @@ class LabelReader:
     def labels(self, clip: Clip) -> list[FrameLabels]:
         """Labels of every key frame of a clip, in its order."""
         if clip.location not in self._maps:
-            self._maps[clip.location] = load_location_map(self._store, clip.location)
+            self._maps[clip.location] = load_location_map(self._store, clip.location, f"log {clip.log_token}")
         location_map = self._maps[clip.location]
         return [
             FrameLabels(
@@ -46,8 +46,16 @@ class LabelReader:
     @cached_property
     def _annotations(self) -> dict[str, list[Row]]:
         """Sample token -> its annotation rows, in the table's order."""
+        samples = read_table(self._store, self._version, "sample")
         by_sample: dict[str, list[Row]] = {}
-        for row in read_rows(self._store, self._version, "sample_annotation"):
+        seen: dict[tuple[str, str], str] = {}
+        for token, row in read_table(self._store, self._version, "sample_annotation").items():
+            partner(samples, "sample", row["sample_token"], f"sample_annotation {token}")
+            other = seen.setdefault((row["sample_token"], row["instance_token"]), token)
+            if other != token:
+                raise InputError(
+                    f"sample_annotation {other} and {token} are of the same instance in sample {row['sample_token']}."
+                )
             by_sample.setdefault(row["sample_token"], []).append(row)
         return by_sample
 
@@ -81,6 +89,9 @@ class LabelReader:
             raise InputError(f"Category {category!r} of {owner} is not one of nuScenes'.")
         numbers = numbers_of(row, {"translation": 3, "size": 3, "rotation": 4}, owner)
         x, y, z, width, length, height, qw, qx, qy, qz = numbers
+        check_unit((qw, qx, qy, qz), owner)
+        if min(width, length, height) <= 0:
+            raise InputError(f"{owner} has a size that is not positive.")
         return Annotation(
             instance_token=row["instance_token"],
             category=category,

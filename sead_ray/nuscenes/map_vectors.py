@@ -6,7 +6,7 @@ only clips what lies near it. The patch is 30 x 60 m (x +-15, y +-30), turned wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +37,22 @@ class LocationMap:
     road_surfaces: shapely.STRtree
 
 
-def load_location_map(store: Store, location: str) -> LocationMap:
-    """Reads `maps/expansion/<location>.json` through the devkit (version 1.3); `InputError` names what is missing."""
+def load_location_map(store: Store, location: str, owner: str) -> LocationMap:
+    """Reads `maps/expansion/<location>.json` through the devkit (version 1.3).
+
+    Raises:
+        InputError: names the map that is missing or damaged, or the city that nuScenes has no map of and the `owner`
+            that lies in it.
+    """
+    from nuscenes.map_expansion.map_api import NuScenesMap, locations  # late: pulls in matplotlib
+
+    if location not in locations:
+        raise InputError(
+            f"{owner} lies in {location!r}, of which nuScenes has no map: it knows {', '.join(locations)}."
+        )
     key = f"maps/expansion/{location}.json"
     if not store.exists(key):
         raise InputError(f"{store.path(key)} does not exist: unpack the map expansion v1.3 below data.root.")
-    from nuscenes.map_expansion.map_api import NuScenesMap  # late: pulls in matplotlib
-
     try:
         api = NuScenesMap(dataroot=store.path(), map_name=location)
         lines = [api.extract_line(row["line_token"]) for layer in DIVIDER_LAYERS for row in getattr(api, layer)]
@@ -76,12 +85,18 @@ def map_vectors(location_map: LocationMap, global_from_lidar: NDArray[np.float64
     )
 
     def clipped(tree: shapely.STRtree) -> list[BaseGeometry]:
-        near: list[BaseGeometry] = list(tree.geometries[np.sort(tree.query(patch, predicate="intersects"))])
-        return [_to_local(geometry.intersection(patch), x_m, y_m, yaw_rad) for geometry in near]
+        near = tree.geometries[np.sort(tree.query(patch, predicate="intersects"))]
+        return [geometry.intersection(patch) for geometry in near]
 
-    dividers = [line for geometry in clipped(location_map.dividers) for line in _lines(geometry)]
-    crossings = _rings_in_patch(clipped(location_map.crossings), RING_MARGIN_M)
-    boundaries = _rings_in_patch(clipped(location_map.road_surfaces), -RING_MARGIN_M)
+    def merged(tree: shapely.STRtree) -> BaseGeometry:
+        # Merged before they are turned, which would round a shared edge differently on its two sides: the crack
+        # between two lanes would be drawn as a boundary.
+        return _to_local(shapely.union_all(clipped(tree)), x_m, y_m, yaw_rad)
+
+    parts = [_to_local(geometry, x_m, y_m, yaw_rad) for geometry in clipped(location_map.dividers)]
+    dividers = [line for geometry in parts for line in _lines(geometry)]
+    crossings = _rings_in_patch(merged(location_map.crossings), RING_MARGIN_M)
+    boundaries = _rings_in_patch(merged(location_map.road_surfaces), -RING_MARGIN_M)
     return tuple(
         MapVector(map_class, np.asarray(line.coords, np.float64)[:, :2])
         for map_class, lines in zip(range(len(MAP_CLASSES)), (dividers, crossings, boundaries), strict=True)
@@ -106,15 +121,14 @@ def _lines(geometry: BaseGeometry) -> list[LineString]:
     return [line for part in getattr(geometry, "geoms", ()) for line in _lines(part)]
 
 
-def _polygons(geometries: Iterable[BaseGeometry]) -> list[Polygon]:
-    union = shapely.union_all(list(geometries))
-    parts = [union] if isinstance(union, Polygon) else getattr(union, "geoms", ())
+def _polygons(geometry: BaseGeometry) -> list[Polygon]:
+    parts = [geometry] if isinstance(geometry, Polygon) else getattr(geometry, "geoms", ())
     return [part for part in parts if isinstance(part, Polygon) and not part.is_empty]
 
 
-def _rings_in_patch(geometries: Sequence[BaseGeometry], margin_m: float) -> list[LineString]:
-    """Outlines of the union, exteriors clockwise and holes counter-clockwise (upstream's sense), cut to the patch."""
-    polygons = _polygons(geometries)
+def _rings_in_patch(surface: BaseGeometry, margin_m: float) -> list[LineString]:
+    """Outlines of the surface, exteriors clockwise and holes counter-clockwise (upstream's sense), cut to the patch."""
+    polygons = _polygons(surface)
     window = box(-HALF_X_M - margin_m, -HALF_Y_M - margin_m, HALF_X_M + margin_m, HALF_Y_M + margin_m)
     rings = [(polygon.exterior, False) for polygon in polygons]
     rings += [(ring, True) for polygon in polygons for ring in polygon.interiors]

@@ -6,13 +6,14 @@ The devkit's `NuScenes` class keeps every table in memory, annotations included;
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sead_ray.errors import InputError
+from sead_ray.nuscenes.row_types import check_rows, check_unique
 from sead_ray.records import CAMERAS
 from sead_ray.storage import Store
 
@@ -89,14 +90,20 @@ def read_rows(store: Store, version: str, name: str, keep: Callable[[Row], bool]
         raise InputError(f"The table {store.path(path)} is not valid JSON ({error}).") from None
     except KeyError as error:
         raise InputError(f"The table {store.path(path)} has a row without {error}.") from None
+    except TypeError as error:  # `keep` looks up what is no token
+        raise InputError(f"The table {store.path(path)} has a row of another kind ({error}).") from None
     if not isinstance(rows, list) or not all(row is None or isinstance(row, dict) for row in rows):
         raise InputError(f"The table {store.path(path)} is not a list of rows.")
-    return [row for row in rows if row is not None]
+    kept = [row for row in rows if row is not None]
+    check_rows(kept, store.path(path))
+    return kept
 
 
 def read_table(store: Store, version: str, name: str, keep: Callable[[Row], bool] | None = None) -> Table:
     """The same, by token."""
-    return {row["token"]: row for row in read_rows(store, version, name, keep)}
+    rows = read_rows(store, version, name, keep)
+    check_unique(rows, store.path(f"{version}/{name}.json"))
+    return {row["token"]: row for row in rows}
 
 
 def numbers_of(row: Row, columns: dict[str, int], owner: str) -> list[float]:
@@ -112,6 +119,11 @@ def numbers_of(row: Row, columns: dict[str, int], owner: str) -> list[float]:
             raise InputError(f"{owner} has a {column} that is not {length} finite numbers.")
         values += vector.tolist()
     return values
+
+
+def check_unit(quaternion: Sequence[float], owner: str) -> None:
+    if not 0.99 < sum(value * value for value in quaternion) < 1.01:
+        raise InputError(f"{owner} has a rotation that is not a unit quaternion.")
 
 
 def partner(table: Table, name: str, token: str, owner: str) -> Row:
@@ -130,6 +142,7 @@ def read_drive_tables(store: Store, version: str) -> DriveTables:
         token: partner(sensors, "sensor", row["sensor_token"], f"calibrated_sensor {token}")["channel"]
         for token, row in calibrated.items()
     }
+    samples = read_table(store, version, "sample")
     # A row whose calibration is unknown is kept, so that it is refused by name below.
     key_frames: dict[tuple[str, str], Row] = {}
     for row in read_rows(
@@ -138,12 +151,19 @@ def read_drive_tables(store: Store, version: str) -> DriveTables:
         "sample_data",
         lambda row: row["is_key_frame"] and channel_of.get(row["calibrated_sensor_token"], LIDAR) in CHANNELS,
     ):
-        partner(calibrated, "calibrated_sensor", row["calibrated_sensor_token"], f"sample_data {row['token']}")
-        key_frames[row["sample_token"], channel_of[row["calibrated_sensor_token"]]] = row
+        owner = f"sample_data {row['token']}"
+        partner(calibrated, "calibrated_sensor", row["calibrated_sensor_token"], owner)
+        partner(samples, "sample", row["sample_token"], owner)
+        place = row["sample_token"], channel_of[row["calibrated_sensor_token"]]
+        if place in key_frames:
+            raise InputError(
+                f"Sample {place[0]} has two key frames of {place[1]}: {key_frames[place]['token']}, {owner}."
+            )
+        key_frames[place] = row
     wanted = {row["ego_pose_token"] for row in key_frames.values()}
     return DriveTables(
         scenes=read_table(store, version, "scene"),
-        samples=read_table(store, version, "sample"),
+        samples=samples,
         logs=read_table(store, version, "log"),
         calibrated_sensors=calibrated,
         ego_poses=read_table(store, version, "ego_pose", lambda row: row["token"] in wanted),

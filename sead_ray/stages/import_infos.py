@@ -58,7 +58,9 @@ def import_infos(run: Store, config: RunConfig, train: str, val: str, with_table
 
 def _scenes(reader: InfoReader, path: str, role: Role) -> list[_Scene]:
     """By name, as `prepare` orders them."""
-    found = [_Scene(reader.facts(infos).name, role, path, infos) for infos in scenes_of(read_infos(path), path).values()]
+    found = [
+        _Scene(reader.facts(infos).name, role, path, infos) for infos in scenes_of(read_infos(path), path).values()
+    ]
     return sorted(found, key=lambda scene: scene.name)
 
 

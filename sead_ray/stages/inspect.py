@@ -56,7 +56,8 @@ def clip_json(folder: NuScenesFolder, token: str, role: Literal["pool", "val"], 
         if with_labels:
             info |= label_info(clip, index, labels)
             info["map_vectors"] = [
-                {"map_class": vector.map_class, "points_m": vector.points_m} for vector in labels[frame.token].map_vectors
+                {"map_class": vector.map_class, "points_m": vector.points_m}
+                for vector in labels[frame.token].map_vectors
             ]
         frames.append(info)
     row = {name: value for name, value in vars(clip).items() if name not in ("frames", "split")}
@@ -76,7 +77,8 @@ def _line(clip: Clip, dynamics: dict[str, tuple[float, float]]) -> str:
     )
     return (
         f"{clip.name:<12} {clip.split:<4} {len(clip.frames):>6} {'night' if clip.is_night else 'day':<5} "
-        f"{'rainy' if clip.is_rainy else 'sunny':<7} {clip.behaviour:<9} {counts:>19} {clip.dynamics_source:<6} {numbers}"
+        f"{'rainy' if clip.is_rainy else 'sunny':<7} {clip.behaviour:<9} {counts:>19} {clip.dynamics_source:<6} "
+        f"{numbers}"
     )
 
 

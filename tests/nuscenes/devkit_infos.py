@@ -84,10 +84,7 @@ class DevkitInfos:
         own_mount = self.nusc.get("calibrated_sensor", data["calibrated_sensor_token"])
         own_pose = self.nusc.get("ego_pose", data["ego_pose_token"])
         lidar_from_camera = (
-            _matrix(mounted, inverse=True)
-            @ _matrix(driven, inverse=True)
-            @ _matrix(own_pose)
-            @ _matrix(own_mount)
+            _matrix(mounted, inverse=True) @ _matrix(driven, inverse=True) @ _matrix(own_pose) @ _matrix(own_mount)
         )
         return {
             "data_path": f"./data/nuscenes/{data['filename']}",

@@ -85,7 +85,32 @@ def test_shared_logs_and_scenes_are_refused(damaged_copy: Path) -> None:
         ("ego_pose", "data-scene-0001-2-LIDAR_TOP", {"translation": [math.nan, 0, 0]}, ["scene-0001-2-LIDAR_TOP"]),
         ("ego_pose", "data-scene-0001-2-LIDAR_TOP", {"rotation": [0, 0, 0, 0]}, ["scene-0001-2-LIDAR_TOP"]),
         ("ego_pose", "data-scene-0001-2-LIDAR_TOP", {"translation": None}, ["scene-0001-2-LIDAR_TOP"]),
+        ("ego_pose", "data-scene-0001-2-CAM_BACK", {"rotation": [math.nan, 0, 0, 1]}, ["scene-0001-2-CAM_BACK"]),
+        ("sample", "scene-0001-3", {"timestamp": "noon"}, ["sample.json", "'noon'", "scene-0001-3"]),
+        ("sample", "scene-0001-3", {"token": "scene-0001-2"}, ["sample.json", "'scene-0001-2'", "two rows"]),
+        (
+            "sample_data",
+            "data-scene-0001-2-CAM_BACK",
+            {"sample_token": "gone"},
+            ["sample.json", "'gone'", "2-CAM_BACK"],
+        ),
+        ("sample_data", "data-scene-0001-2-CAM_BACK", {"timestamp": 5}, ["backwards", "data-scene-0001-2-CAM_BACK"]),
+        ("sample_data", "data-scene-0001-2-CAM_BACK", {"sample_token": "scene-0001-1"}, ["two key frames", "CAM_BACK"]),
+        ("sample_data", "data-scene-0001-2-CAM_BACK", {"width": 0}, ["data-scene-0001-2-CAM_BACK", "0 x 90"]),
+        (
+            "sample_data",
+            "data-scene-0001-2-CAM_BACK",
+            {"filename": None},
+            ["sample_data.json", "scene-0001-2-CAM_BACK"],
+        ),
+        ("sample_data", "data-scene-0001-2-CAM_BACK", {"filename": "../x.jpg"}, ["../x.jpg"]),
+        ("scene", TOKEN, {"description": None}, ["scene.json", "description", TOKEN]),
+        ("scene", TOKEN, {"first_sample_token": "gone"}, ["sample.json", "'gone'", TOKEN]),
+        ("ego_pose", "data-scene-0001-2-CAM_BACK", {"token": ["x"]}, ["ego_pose.json"]),
         ("calibrated_sensor", "cal-CAM_BACK", {"camera_intrinsic": []}, ["cal-CAM_BACK"]),
+        ("calibrated_sensor", "cal-CAM_BACK", {"camera_intrinsic": [1, 2, 3]}, ["cal-CAM_BACK"]),
+        ("calibrated_sensor", "cal-CAM_BACK", {"rotation": [2, 0, 0, 0]}, ["cal-CAM_BACK", "unit"]),
+        ("calibrated_sensor", "cal-CAM_BACK", {"sensor_token": "gone"}, ["sensor.json", "'gone'", "cal-CAM_BACK"]),
     ],
 )
 def test_damaged_rows_are_named(
@@ -101,6 +126,15 @@ def test_damaged_rows_are_named(
     [
         ("sample_annotation", "instance-0-1-3", {"instance_token": "gone"}, ["instance.json", "'gone'", "0-1-3"]),
         ("sample_annotation", "instance-0-1-3", {"size": [1, math.inf, 1]}, ["instance-0-1-3", "size"]),
+        ("sample_annotation", "instance-0-1-3", {"size": [1, 0, 1]}, ["instance-0-1-3", "size"]),
+        ("sample_annotation", "instance-0-1-3", {"rotation": [0, 0, 0, 0]}, ["instance-0-1-3", "unit"]),
+        ("sample_annotation", "instance-0-1-3", {"translation": [math.nan, 0, 0]}, ["instance-0-1-3", "translation"]),
+        ("sample_annotation", "instance-0-1-3", {"num_lidar_pts": -1}, ["instance-0-1-3", "num_lidar_pts"]),
+        ("sample_annotation", "instance-0-1-3", {"num_radar_pts": None}, ["instance-0-1-3", "num_radar_pts"]),
+        ("sample_annotation", "instance-0-1-3", {"sample_token": "gone"}, ["sample.json", "'gone'", "instance-0-1-3"]),
+        ("sample_annotation", "instance-0-1-3", {"sample_token": "scene-0001-2"}, ["instance-0-1-2", "instance-0-1-3"]),
+        ("sample_annotation", "instance-0-1-3", {"token": "instance-0-1-2"}, ["two rows", "instance-0-1-2"]),
+        ("log", "log-a", {"location": "atlantis"}, ["log-a", "'atlantis'"]),
         ("instance", "instance-0-1", {"category_token": "gone"}, ["category.json", "'gone'", "instance-0-1"]),
         ("category", "cat-animal", {"name": "unicorn"}, ["'unicorn'", "sample_annotation"]),
     ],
@@ -125,6 +159,16 @@ def test_can_files_that_lack_the_pose_are_named(damaged_copy: Path) -> None:
     messages = json.loads(pose.read_text())
     pose.write_text(json.dumps([{**message, "utime": message["utime"] + 10**9} for message in messages]))
     assert "scene-0001_pose.json has no message" in sentence(lambda: open_folder(damaged_copy).clip(TOKEN, "pool"))
+    for change, named in (
+        ({"orientation": [0, 0, 0, 0]}, "not finite"),
+        ({"accel": [0, math.nan, 0]}, "not finite"),
+        ({"accel": [0, 0]}, "not a CAN pose"),
+        ({"utime": 5}, "backwards"),
+    ):
+        pose.write_text(json.dumps([*messages[:9], {**messages[9], **change}, *messages[10:]]))
+        text = sentence(lambda: open_folder(damaged_copy).clip(TOKEN, "pool"))
+        assert "scene-0001_pose.json" in text
+        assert named in text
     pose.write_text(json.dumps([{"utime": 3}]))
     assert "scene-0001_pose.json" in sentence(lambda: open_folder(damaged_copy).clip(TOKEN, "pool"))
     pose.unlink()

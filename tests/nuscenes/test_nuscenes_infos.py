@@ -150,7 +150,7 @@ def test_twice_in_one_file_in_both_files_and_shared_logs(infos: Files, tiny_conf
 
 def test_infos_without_boxes_are_for_annotators(infos: Files, tiny_config: RunConfig, tmp_path: Path) -> None:
     bare = [{k: v for k, v in info.items() if not k.startswith(("gt_", "num_"))} for info in infos["train"]["infos"]]
-    with pytest.raises(InputError, match="labels.mode=wait"):
+    with pytest.raises(InputError, match=r"labels\.mode=wait"):
         import_files({"train": {"infos": bare}, "val": infos["val"]}, tiny_config, tmp_path)
     shutil.rmtree(tmp_path / "run")
     waiting = tiny_config.model_copy(update={"labels": tiny_config.labels.model_copy(update={"mode": "wait"})})

@@ -67,7 +67,7 @@ def test_bad_files_are_named(pristine_folder: Path, damaged_copy: Path, tmp_path
         with pytest.raises(InputError, match=r"pool\.json"):
             folder(pristine_folder, pool_split=str(path)).pool_scenes()
     (damaged_copy / "splits.json").write_text(json.dumps({"train": "scene-0001", "val": ["scene-0002"]}))
-    with pytest.raises(InputError, match="'train'.*not a list"):
+    with pytest.raises(InputError, match=r"'train'.*not a list"):
         folder(damaged_copy).pool_scenes()
 
 

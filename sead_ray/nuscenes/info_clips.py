@@ -3,7 +3,7 @@
 Infos hold poses, cameras, the CAN vector, boxes and futures. They hold no description, no log, no image size, no map
 and no instance token: the first two come from scene.json and log.json below the data root, sizes from the images, the
 map from its expansion, Acc and Yaw from the CAN files where they are there and from the poses elsewhere; objects are
-followed by the futures that each box announces (`info_tracks`).
+followed by the futures that each box announces (`info_tracks`). Attributes ("vehicle.parked") they do not hold either.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 from sead_ray.errors import InputError
 
 _WHOLE = {"timestamp", "width", "height", "nbr_samples", "num_lidar_pts", "num_radar_pts"}
-_LISTS = {"translation", "rotation", "size", "camera_intrinsic"}
+_LISTS = {"translation", "rotation", "size", "camera_intrinsic", "attribute_tokens"}
 _NOT_NEGATIVE = {"num_lidar_pts", "num_radar_pts"}
 _POSITIVE = {"timestamp"}
 

@@ -130,7 +130,7 @@ def partner(table: Table, name: str, token: str, owner: str) -> Row:
     """The row that a foreign key names; `owner` says who refers to it ("sample 12ab…")."""
     try:
         return table[token]
-    except KeyError:
+    except (KeyError, TypeError):  # a list is no token
         raise InputError(f"{name}.json has no row {token!r}, to which {owner} refers.") from None
 
 

@@ -1,4 +1,4 @@
-"""Compares two prepared run folders: everything but the instance tokens, which infos do not hold."""
+"""Compares two prepared run folders: everything but instance tokens and attributes, which infos do not hold."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def unequal(first: Any, second: Any, tolerance: float, path: str = "") -> Iterat
 
 
 def take_instances(labels: dict[str, dict[str, Any]]) -> list[tuple[str, int, str]]:
-    """Removes the instance tokens from label rows; returns (frame, box, token) of each."""
+    """Removes instance tokens and attributes from label rows; returns (frame, box, token) of each."""
+    for row in labels.values():
+        for item in row["annotations"]:
+            item.pop("attribute")
     return [
         (frame, index, item.pop("instance_token"))
         for frame, row in sorted(labels.items())

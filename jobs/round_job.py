@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pydantic import Field
 
@@ -43,5 +44,5 @@ def require(run: Store, folder: str, command: str) -> None:
         raise InputError(f"{run.path(folder)} is not there yet: run {command} first.")
 
 
-def main(description: str, job: Callable[[RoundConfig], str], prog: str) -> None:
-    run_job(description, job, lambda config: describe_plan(config.run), schema=RoundConfig, prog=prog)
+def main(description: str, job: Callable[[Any], str], prog: str, schema: type[RoundConfig] = RoundConfig) -> None:
+    run_job(description, job, lambda config: describe_plan(config.run), schema=schema, prog=prog)

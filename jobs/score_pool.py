@@ -9,7 +9,7 @@ from sead_ray.stages import layout
 from sead_ray.stages.adopt import adopt_model
 from sead_ray.stages.plan import describe_plan
 from sead_ray.stages.score import score_pool
-from sead_ray.stages.select import bought_before
+from sead_ray.stages.select import scoring_scope
 from sead_ray.storage import Store
 
 
@@ -33,8 +33,8 @@ def model_key(run: Store, config: ScoreConfig) -> str:
 def job(config: ScoreConfig) -> str:
     with prepared_run(config) as run:
         key = model_key(run, config)
-        taken = {item.clip_token for item in bought_before(run, config.round)}
-        score_pool(run, config.run, config.round, key, exclude=taken)
+        scope = scoring_scope(run, config.run, config.round)
+        score_pool(run, config.run, config.round, key, **scope)
         facts = run.manifest(layout.scores(config.round))
     return f"{facts['n_clips']} clips scored, {facts['n_failed']} failed: {run.path(layout.scores_file(config.round))}"
 

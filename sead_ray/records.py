@@ -232,6 +232,27 @@ class ClipScore:
     displacement_error_m: float = 0.0  # planned against recorded path, mean over frames and steps
     soft_collision: float = 0.0
     agent_uncertainty: float = 0.0
+    shift_agents_sum: float = 0.0  # the agents' part of shift_sum
+    shift_map_sum: float = 0.0
+    shift_bev: list[float] = field(default_factory=list)  # one per transition, where it was asked for
+    shift_bev_sum: float | None = None
+    selectable: bool = True  # False: labelled already, scored for its features only
+
+    def to_row(self) -> dict[str, Any]:
+        return {"schema_version": SCHEMA_VERSION, **vars(self)}
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """What the starting backbone sees of one clip, before any model is trained."""
+
+    clip_token: str
+    model_version: str  # of the starting model
+    status: str  # ok | failed
+    reason: str = ""
+    n_frames: int = 0
+    embedding: list[float] = field(default_factory=list)  # mean of the last stage over pixels, cameras and frames
+    front_image: bytes = b""  # 32 x 32 x 3, RGB: the front camera of the middle frame
 
     def to_row(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **vars(self)}

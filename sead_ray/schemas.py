@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sead_ray.errors import InputError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _POSE = pa.list_(pa.float64(), 7)  # x, y, z in m, then quaternion w, x, y, z
 _CAMERA = pa.struct(
@@ -37,8 +37,19 @@ _FRAME = pa.struct(
     ]
 )
 _VERSION = ("schema_version", pa.int32())
-# Columns that came with a later version (2: both of these), without which older files stay readable.
-LATER_COLUMNS = frozenset({"annotations.attribute", "frames.ego_state"})
+# Columns that came with a later version (2: the attribute, the ego state; 3: each shift's own sum, the BEV's, who is selectable),
+# without which older files stay readable.
+LATER_COLUMNS = frozenset(
+    {
+        "annotations.attribute",
+        "frames.ego_state",
+        "shift_agents_sum",
+        "shift_map_sum",
+        "shift_bev",
+        "shift_bev_sum",
+        "selectable",
+    }
+)
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -108,6 +119,23 @@ SCORE_SCHEMA = pa.schema(
         ("displacement_error_m", pa.float64()),
         ("soft_collision", pa.float64()),
         ("agent_uncertainty", pa.float64()),
+        ("shift_agents_sum", pa.float64()),
+        ("shift_map_sum", pa.float64()),
+        ("shift_bev", pa.list_(pa.float64())),
+        ("shift_bev_sum", pa.float64()),
+        ("selectable", pa.bool_()),
+    ]
+)
+FEATURE_SCHEMA = pa.schema(
+    [
+        _VERSION,
+        ("clip_token", pa.string()),
+        ("model_version", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("n_frames", pa.int32()),
+        ("embedding", pa.list_(pa.float32())),
+        ("front_image", pa.binary()),
     ]
 )
 SELECTION_SCHEMA = pa.schema(

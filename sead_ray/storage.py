@@ -142,17 +142,7 @@ class Store:
         `where` is pushed down: row groups that cannot match are not read.
         """
         fs, path = self._open(key)
-        if not self.exists(key):
-            raise InputError(f"{self.path(key)} does not exist.")
-        try:
-            file = pq.ParquetFile(path, filesystem=fs)
-            versions: set[int] = set()
-            if "schema_version" in file.schema_arrow.names:
-                column = file.read(columns=["schema_version"]).column(0)
-                versions = {value for value in column.to_pylist() if isinstance(value, int)}
-        except (pa.ArrowInvalid, OSError) as error:
-            raise self._unreadable(key, error) from None
-        check_schema(file.schema_arrow, schema, versions, self.path(key))
+        self._checked(key, schema)
         rows = pads.dataset(path, filesystem=fs, format="parquet").scanner(
             columns=columns, filter=where, batch_size=batch_size, batch_readahead=1, fragment_readahead=0
         )
@@ -165,6 +155,36 @@ class Store:
             if batch is None:
                 return
             yield from batch.to_pylist()
+
+    def iter_batches(self, key: str, schema: pa.Schema, columns: Names) -> Iterator[pa.RecordBatch]:
+        """Record batches of a Parquet file; `columns` may name parts of nested ones ("frames.list.element.token")."""
+        file = self._checked(key, schema)
+        try:
+            yield from file.iter_batches(columns=columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(key, error) from None
+
+    def dataset(self, keys: Names, schema: pa.Schema) -> pads.Dataset:
+        """Parquet files as one Arrow dataset, each checked first."""
+        for key in keys:
+            self._checked(key, schema)
+        return pads.dataset([self._open(key)[1] for key in keys], filesystem=self._open("")[0], format="parquet")
+
+    def _checked(self, key: str, schema: pa.Schema) -> pq.ParquetFile:
+        """The file, once it is known to be there, readable, of this schema and not newer than this program."""
+        fs, path = self._open(key)
+        if not self.exists(key):
+            raise InputError(f"{self.path(key)} does not exist.")
+        try:
+            file = pq.ParquetFile(path, filesystem=fs)
+            versions: set[int] = set()
+            if "schema_version" in file.schema_arrow.names:
+                for batch in file.iter_batches(columns=["schema_version"]):
+                    versions.update(value for value in batch.column(0).unique().to_pylist() if isinstance(value, int))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(key, error) from None
+        check_schema(file.schema_arrow, schema, versions, self.path(key))
+        return file
 
     def _unreadable(self, key: str, error: Exception) -> InputError:
         reason = " ".join(str(error).split()).rstrip(".")

@@ -13,11 +13,17 @@ import pytest
 
 from sead_ray import records
 from sead_ray.errors import InputError
-from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA, SCHEMA_VERSION, SCORE_SCHEMA, SELECTION_SCHEMA
+from sead_ray.schemas import CLIP_SCHEMA, FEATURE_SCHEMA, LABEL_SCHEMA, SCHEMA_VERSION, SCORE_SCHEMA, SELECTION_SCHEMA
 from sead_ray.storage import Store
 from tests.hand_made import make_clip, make_labels, make_score, make_selection
 
-SCHEMAS = {"clips": CLIP_SCHEMA, "labels": LABEL_SCHEMA, "scores": SCORE_SCHEMA, "selection": SELECTION_SCHEMA}
+SCHEMAS = {
+    "clips": CLIP_SCHEMA,
+    "labels": LABEL_SCHEMA,
+    "scores": SCORE_SCHEMA,
+    "selection": SELECTION_SCHEMA,
+    "features": FEATURE_SCHEMA,
+}
 
 
 def through_parquet(tmp_path: Path, row: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:

@@ -85,6 +85,9 @@ class VADOutput(PlannerOutput):
 
 
 class BasePlanner(Protocol):
-    """A BEV planner that the service can drive."""
+    """A BEV planner that the service can drive. `bev_hw`: rows and columns of its BEV, Q = rows * columns."""
+
+    @property
+    def bev_hw(self) -> tuple[int, int]: ...
 
     def __call__(self, frame: FrameBatch, history: Tensor | None) -> PlannerOutput: ...

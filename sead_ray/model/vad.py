@@ -40,6 +40,11 @@ class VADHead(nn.Module):
         self.motion = MotionHead(size)
         self.planner = PlanningHead(size)
 
+    @property
+    def bev_hw(self) -> tuple[int, int]:
+        """Rows (along y) and columns (along x) of the BEV."""
+        return self.size.bev_h, self.size.bev_w
+
     def encode(
         self, features: Sequence[Tensor], frame: FrameBatch, history: Tensor | None, has_history: Tensor | None = None
     ) -> Tensor:

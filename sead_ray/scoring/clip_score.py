@@ -78,6 +78,10 @@ def score_clip(
         displacement_error_m=displacement_error_m(frames, recorded_futures),
         soft_collision=float(np.mean([frame.soft_collision for frame in frames])),
         agent_uncertainty=float(np.mean([frame.agent_uncertainty for frame in frames])),
+        shift_agents_sum=shifts.agents_total,
+        shift_map_sum=shifts.map_total,
+        shift_bev=[] if shifts.bev is None else shifts.bev.tolist(),
+        shift_bev_sum=shifts.bev_total,
     )
 
 

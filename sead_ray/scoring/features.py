@@ -7,7 +7,7 @@ R modes, T = 6 future steps; k = `ScoreConfig.reduce_to`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from sead_ray.records import AGENT_CLASSES
 # "Other road participants" of Eq. 4: vehicles, cycles and pedestrians; not the things put on a road.
 PARTICIPANT_CLASSES = tuple(i for i, name in enumerate(AGENT_CLASSES) if name not in ("barrier", "traffic_cone"))
 
+MAX_BEV_TOKENS = 400
+
 # Distance at which an agent's weight in the agent uncertainty has fallen to 1/e. ActiveAD weights near agents more.
 NEARNESS_SCALE_M = 10.0
 
@@ -33,13 +35,14 @@ class FrameFeatures:
     """One frame of one clip, float32.
 
     Attributes:
-        agents: (N, k) agent queries, channels average-pooled (F'_a).
-        map_instances: (M, k) map instances: mean of an instance's points, then channels average-pooled (F'_m).
+        agents: (N, k) agent queries, channels average-pooled (F'_a); (k, C) where queries are pooled instead.
+        map_instances: (M, k) map instances: mean of an instance's points, then reduced as the agents (F'_m).
         nearest_distance_m: to the nearest road participant with confidence >= theta_confidence; inf where none.
         max_confidence: highest class probability of a road participant.
         planned_path_m: (6, 2) planned positions for the frame's command, in the frame's lidar frame.
         embedding: (C,) mean of the BEV.
         soft_collision: `soft_collision_term`. agent_uncertainty: `agent_uncertainty_term`.
+        bev: (tokens, k) the BEV pooled to at most 400 tokens, channels as the agents'; empty where it is not scored.
     """
 
     agents: NDArray[np.float32]
@@ -50,10 +53,11 @@ class FrameFeatures:
     embedding: NDArray[np.float32]
     soft_collision: float
     agent_uncertainty: float
+    bev: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def is_finite(self) -> bool:
         """False where the model gave NaN or infinity; only `nearest_distance_m` may be infinite."""
-        arrays = (self.agents, self.map_instances, self.planned_path_m, self.embedding)
+        arrays = (self.agents, self.map_instances, self.planned_path_m, self.embedding, self.bev)
         scalars = (self.max_confidence, self.soft_collision, self.agent_uncertainty)
         return (
             all(bool(np.isfinite(array).all()) for array in arrays)
@@ -68,6 +72,7 @@ def extract_features(
     commands: Sequence[int],
     config: ScoreConfig,
     ego_from_lidar: ArrayLike | None = None,
+    bev_hw: tuple[int, int] | None = None,
 ) -> list[FrameFeatures]:
     """Reduces a base model's output on its device and brings the result over in one transfer.
 
@@ -76,6 +81,7 @@ def extract_features(
         commands: B driving commands, `records.Command`.
         config: `reduce_to`, the thresholds, `distance_from`.
         ego_from_lidar: (B, 4, 4), needed where `distance_from` is "ego".
+        bev_hw: rows and columns of the BEV, needed where `bev_shift` is on.
 
     Returns:
         One `FrameFeatures` for each clip, in order.
@@ -86,7 +92,7 @@ def extract_features(
     n_clips, _, n_channels = output.agent_features.shape
     if len(commands) != n_clips:
         raise ValueError(f"{len(commands)} commands for {n_clips} clips")
-    if config.reduce_to > n_channels:
+    if config.pool_over == "channels" and config.reduce_to > n_channels:
         raise InputError(f"score.reduce_to is {config.reduce_to}, but the model has only {n_channels} channels.")
     plans_BT2 = _planned_path(output.plans_m, commands)
     centers_BN2 = output.agent_centers_m.float()
@@ -96,8 +102,8 @@ def extract_features(
     distance_BN = torch.linalg.vector_norm(centers_BN2 - origin_B2[:, None], dim=-1)
     futures_BNT2 = _most_probable_futures(output)
     parts = {
-        "agents": reduce_channels(output.agent_features, config.reduce_to),
-        "map_instances": reduce_channels(output.map_features.float().mean(dim=2), config.reduce_to),
+        "agents": reduce_queries(output.agent_features, config),
+        "map_instances": reduce_queries(output.map_features.float().mean(dim=2), config),
         "nearest_distance_m": _minimum_where(confident_BN, distance_BN),
         "max_confidence": confidence_BN.amax(dim=1),
         "planned_path_m": plans_BT2,
@@ -105,7 +111,31 @@ def extract_features(
         "soft_collision": soft_collision_term(plans_BT2, futures_BNT2, confident_BN),
         "agent_uncertainty": agent_uncertainty_term(output.mode_probabilities, distance_BN, confident_BN),
     }
+    if config.bev_shift:
+        if bev_hw is None:
+            raise ValueError("the BEV's shift needs its rows and columns")
+        parts["bev"] = reduce_queries(pool_bev(output.bev, bev_hw), config)
     return _transfer(parts)
+
+
+def reduce_queries(features: Tensor, config: ScoreConfig) -> Tensor:
+    """(B, N, C) to what the earth mover's distance compares: `reduce_to` channels of each query, or `reduce_to`
+    (at most N) means of neighbouring queries with all channels."""
+    if config.pool_over == "channels":
+        return reduce_channels(features, config.reduce_to)
+    k = min(config.reduce_to, features.shape[1])
+    return torch.nn.functional.adaptive_avg_pool1d(features.float().transpose(1, 2), k).transpose(1, 2)
+
+
+def pool_bev(bev: Tensor, bev_hw: tuple[int, int]) -> Tensor:
+    """(B, Q, C) to (B, tokens, C), at most `MAX_BEV_TOKENS`: each side average-pooled to at most 20 cells.
+
+    An exact earth mover's distance between 10,000 cells takes half a minute; of 400 tokens, milliseconds.
+    """
+    grid = bev.float().unflatten(1, bev_hw).permute(0, 3, 1, 2)
+    side = round(MAX_BEV_TOKENS**0.5)
+    sides = (min(bev_hw[0], side), min(bev_hw[1], side))
+    return torch.nn.functional.adaptive_avg_pool2d(grid, sides).flatten(2).transpose(1, 2)
 
 
 def reduce_channels(features: Tensor, k: int) -> Tensor:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sead_ray.arrow import compute as pc
 from sead_ray.errors import InputError
 from sead_ray.selection.budget import round_share
-from sead_ray.selection.pool import PoolClip
+from sead_ray.selection.pool import PoolClip, clips_table
 
 # Day or night, sunny or rainy; both, some (only one) or none of acceleration and turning in the valuable share.
 STRATA = tuple(f"{light}{weather}-{dynamics}" for light in "DN" for weather in "SR" for dynamics in "BSN")
@@ -21,19 +25,24 @@ _DYNAMICS = {
 }
 
 
-def assign_strata(pool: Sequence[PoolClip], valuable_ratio: float) -> dict[str, str]:
-    """Stratum of each clip, by token.
+DYNAMICS_COLUMNS = ("is_night", "is_rainy", "acc_std_mps2", "yaw_sum_rad", "dynamics_source")
+
+
+def table_strata(table: pa.Table, valuable_ratio: float) -> NDArray[np.str_]:
+    """Stratum of each row of a table with `clip_token` and `DYNAMICS_COLUMNS`.
 
     Eq. 1 prints S = D_T - (B n N), which is all of D_T; the words say "only one", so S = D_T - (B u N) here.
     """
-    acc_valuable = _valuable(pool, {clip.clip_token: clip.acc_std_mps2 for clip in pool}, valuable_ratio)
-    yaw_valuable = _valuable(pool, {clip.clip_token: clip.yaw_sum_rad for clip in pool}, valuable_ratio)
-    strata = {}
-    for clip in pool:
-        n_valuable = (clip.clip_token in acc_valuable) + (clip.clip_token in yaw_valuable)
-        light, weather = "N" if clip.is_night else "D", "R" if clip.is_rainy else "S"
-        strata[clip.clip_token] = f"{light}{weather}-{'NSB'[n_valuable]}"
-    return strata
+    n_valuable = _valuable(table, "acc_std_mps2", valuable_ratio).astype(int)
+    n_valuable += _valuable(table, "yaw_sum_rad", valuable_ratio)
+    night, rainy = (np.asarray(table.column(name).to_numpy(), bool) for name in ("is_night", "is_rainy"))
+    return np.array(STRATA)[night * 6 + rainy * 3 + (2 - n_valuable)]
+
+
+def assign_strata(pool: Sequence[PoolClip], valuable_ratio: float) -> dict[str, str]:
+    """Stratum of each clip, by token."""
+    strata = table_strata(clips_table(pool), valuable_ratio) if pool else []
+    return {clip.clip_token: str(stratum) for clip, stratum in zip(pool, strata)}
 
 
 def with_strata(pool: Sequence[PoolClip], valuable_ratio: float) -> list[PoolClip]:
@@ -68,14 +77,19 @@ def largest_remainder_quotas(sizes: Mapping[str, int], n_clips: int) -> dict[str
     return quotas
 
 
-def _valuable(pool: Sequence[PoolClip], values: Mapping[str, float], ratio: float) -> set[str]:
-    """Tokens of the highest share, ranked within each dynamics source, since CAN and pose estimates do not mix."""
-    for token, value in values.items():
-        if not isfinite(value):
-            raise InputError(f"Clip {token} has no finite acceleration or yaw: prepare its dynamics again.")
-    tokens: set[str] = set()
-    for source in sorted({clip.dynamics_source for clip in pool}):
-        members = [clip.clip_token for clip in pool if clip.dynamics_source == source]
-        ranked = sorted(members, key=lambda token: (-values[token], token))
-        tokens.update(ranked[: round_share(len(ranked), ratio)])
-    return tokens
+def _valuable(table: pa.Table, name: str, ratio: float) -> NDArray[np.bool_]:
+    """Rows of the highest share, ranked within each dynamics source, since CAN and pose estimates do not mix."""
+    values = table.column(name).to_numpy()
+    tokens = table.column("clip_token")
+    if not np.isfinite(values).all():
+        token = tokens[int(np.argmin(np.isfinite(values)))].as_py()
+        raise InputError(f"Clip {token} has no finite acceleration or yaw: prepare its dynamics again.")
+    sources = table.column("dynamics_source").to_numpy(zero_copy_only=False)
+    by_token = np.empty(len(table), np.int64)
+    by_token[pc.sort_indices(tokens).to_numpy()] = np.arange(len(table))
+    valuable = np.zeros(len(table), bool)
+    for source in sorted(set(sources)):
+        members = np.flatnonzero(sources == source)
+        ranked = members[np.lexsort((by_token[members], -values[members]))]
+        valuable[ranked[: round_share(len(ranked), ratio)]] = True
+    return valuable

@@ -6,7 +6,8 @@ from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.schemas import CLIP_SCHEMA
-from sead_ray.selection.budget import round_sizes
+from sead_ray.selection import NEEDS_LABELLED
+from sead_ray.selection.budget import round_amounts
 from sead_ray.stages import layout
 from sead_ray.stages.select import needs_scores
 from sead_ray.stages.train import schedule
@@ -20,8 +21,10 @@ def describe_plan(config: RunConfig) -> str:
         InputError: as the run itself would, for data, splits and budget.
     """
     pool_clips, pool_frames, val_clips, source = _pool_size(config)
-    sizes = round_sizes(pool_clips, config.select.rounds)
+    amounts = round_amounts(config.select, pool_clips, pool_frames)
     frames_each = pool_frames / pool_clips
+    in_frames = config.select.budget_in == "frames"
+    sizes = [max(1, round(amount / frames_each)) if in_frames else amount for amount in amounts]
     lines = [
         f"Run folder {Store(config.run_dir).root}, {config.model.preset}, seed {config.seed}.",
         f"Pool: {pool_clips} clips, {pool_frames} frames; val: {val_clips} clips ({source}).",
@@ -29,7 +32,8 @@ def describe_plan(config: RunConfig) -> str:
     ]
     bought = 0
     for number, size in enumerate(sizes):
-        to_score = pool_clips - bought if needs_scores(config, number) else 0
+        labelled_too = config.select.incremental in NEEDS_LABELLED
+        to_score = pool_clips - (0 if labelled_too else bought) if needs_scores(config, number) else 0
         bought += size
         frames = round(bought * frames_each)
         steps = schedule(frames, config.train).total_steps

@@ -12,6 +12,7 @@ from sead_ray.records import Selection
 from sead_ray.report.page import write_report
 from sead_ray.stages import layout
 from sead_ray.stages.evaluate import evaluate_model
+from sead_ray.stages.features import extract_start_features
 from sead_ray.stages.label_store import requested_frames, require_delivery, write_request
 from sead_ray.stages.lock import driver_lock
 from sead_ray.stages.prepare import ensure_world, prepare
@@ -21,9 +22,11 @@ from sead_ray.stages.select import (
     PoolTable,
     bought_before,
     needs_scores,
+    needs_start_features,
     publish_selection,
     read_pool,
     read_selection,
+    scoring_scope,
     select_round,
 )
 from sead_ray.stages.train import train_model
@@ -35,6 +38,7 @@ _FREE_KEYS = {
     "data": {"root"},
     "notice": None,
     "labels": {"delivery"},
+    "select": {"exclude", "match_run"},
     "train": {"num_workers", "gpus_per_worker", "cpus_per_worker", "loader_threads", "cache_gib", "max_failures"},
     "score": {
         "clips_per_batch",
@@ -72,11 +76,14 @@ def run_rounds(config: RunConfig) -> Store:
 def run_round(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
     """score → select → (labels) → train → evaluate."""
     share = config.select.rounds[number]
-    say(f"round {number}: up to {share:.0%} of {len(pool.clips)} clips")
+    unit = {"share": f"{share:.0%} of the", "percent": f"{share:g} % of the", "count": f"{share:g}"}
+    say(f"round {number}: up to {unit[config.select.amounts]} {config.select.budget_in}; {pool.n_clips} clips in all")
     if not run.is_published(layout.selection(number)):
         if needs_scores(config, number):
-            taken = {item.clip_token for item in bought_before(run, number)}
-            score_pool(run, config, number, layout.model(number - 1), exclude=taken)
+            scope = scoring_scope(run, config, number)
+            score_pool(run, config, number, layout.model(number - 1), **scope)
+        if needs_start_features(config, number):
+            extract_start_features(run, config)
         buy(run, config, number, pool)
     train_round(run, config, number)
     evaluate_model(run, config, number)
@@ -88,7 +95,8 @@ def buy(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
         return
     started = time.monotonic()
     rows = select_round(run, config, number, pool)
-    write_request(run, config, number, requested_frames(rows, pool.frame_tokens))
+    tokens = pool.frame_tokens_of([row.clip_token for row in rows])
+    write_request(run, config, number, requested_frames(rows, tokens))
     publish_selection(run, config, number, rows, started)
 
 

@@ -1,15 +1,14 @@
 """Scoring: the unlabeled pool through the current model, feature shift and key frames of every clip.
 
-The stage keeps its own ledger: each finished batch is a small Parquet file below `score_parts/<model version>/`,
-written atomically. A restart scores only what no part holds; parts of another model are never looked at. When all
-clips are done the parts become `scores/scores.parquet`, sorted by clip token, and the folder is published.
+The stage keeps its own ledger (`stages.ledger`) below `score_parts/<model version>/`: a restart scores only what it
+does not hold; parts of another model are never looked at. When all clips are done the parts become
+`scores/scores.parquet`, sorted by clip token, and the folder is published.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,15 +23,26 @@ from sead_ray.stages import layout
 from sead_ray.stages.clip_pipeline import Failure, pipeline_size, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
+from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.progress import Progress
 from sead_ray.storage import Store
 
 Features = tuple[LoadedClip, list[FrameFeatures]]
 
 
-def score_pool(run: Store, config: RunConfig, round_number: int, model_key: str, exclude: set[str]) -> None:
+def score_pool(
+    run: Store,
+    config: RunConfig,
+    round_number: int,
+    model_key: str,
+    exclude: set[str],
+    labelled: Collection[str] = frozenset(),
+) -> None:
     """Scores the pool's clips that are not in `exclude` with the model at `model_key`; publishes round `round_number`'s
     scores. Returns at once where they are published.
+
+    Args:
+        labelled: clips bought earlier, scored for their features only: their rows say that they are not selectable.
 
     Raises:
         InputError: the pool has no clip left, or nothing moved for `score.no_progress_timeout_s`.
@@ -41,12 +51,13 @@ def score_pool(run: Store, config: RunConfig, round_number: int, model_key: str,
     if run.is_published(folder):
         return
     started = time.monotonic()
+    score = scoring_config(config)
     version = run.read_json(f"{model_key}/model.json")["model_version"]
-    parts = f"{layout.score_parts(round_number)}/{version}"
     tokens = [token for token in pool_tokens(run) if token not in exclude]
-    if not tokens:
+    if not set(tokens) - set(labelled):
         raise InputError(f"Every clip of the pool in {run.path(layout.CLIPS_FILE)} is selected already.")
-    done = {row["clip_token"] for row in _part_rows(run, parts, ["clip_token"])}
+    ledger = Ledger(run, f"{layout.score_parts(round_number)}/{version}", SCORE_SCHEMA)
+    done = ledger.done()
     pending = [token for token in tokens if token not in done]
     connect()
     with Progress(f"score round {round_number}", len(tokens), "clip", done=len(done)) as progress:
@@ -56,14 +67,23 @@ def score_pool(run: Store, config: RunConfig, round_number: int, model_key: str,
             config.image,
             model_key,
             pending,
-            work=partial(_features, config=config.score),
-            finish=partial(_score, run_root=run.root, parts=parts, version=version, config=config.score),
-            size=pipeline_size(
-                config.score, config.score.clips_per_batch, config.score.min_actors, config.score.max_actors
-            ),
+            work=partial(_features, config=score),
+            finish=partial(_score, ledger=ledger, version=version, config=score),
+            size=pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors),
         ):
             progress.advance()
-    _publish(run, round_number, parts, set(tokens), version, time.monotonic() - started)
+    rows = ledger.rows(tokens)
+    for row in rows:
+        row["selectable"] = row["clip_token"] not in labelled
+    run.write_table(layout.scores_file(round_number), rows, SCORE_SCHEMA)
+    run.publish(folder, _facts(rows, version, time.monotonic() - started))
+    run.remove(layout.score_parts(round_number))
+
+
+def scoring_config(config: RunConfig) -> ScoreConfig:
+    """`config.score`, with the BEV's shift where the selection ranks by it."""
+    wanted = config.select.shift == "bev" or "shift_bev" in config.select.terms
+    return config.score.model_copy(update={"bev_shift": True}) if wanted else config.score
 
 
 def pool_tokens(run: Store) -> list[str]:
@@ -94,7 +114,8 @@ def _features(
     for t, active, output in run_clips(model, clips, device):
         commands = [clips[index].clip.frames[t].command for index in active]
         ego_from_lidar = [clips[index].clip.frames[t].ego_from_lidar.matrix for index in active]
-        for index, item in zip(active, extract_features(output, commands, config, ego_from_lidar)):
+        bev_hw = model.bev_hw if config.bev_shift else None
+        for index, item in zip(active, extract_features(output, commands, config, ego_from_lidar, bev_hw)):
             frames[index].append(item)
     return [(loaded.clip, items) for loaded, items in zip(clips, frames)]
 
@@ -106,38 +127,22 @@ def _clip_score(clip: Any, frames: list[FrameFeatures], version: str, config: Sc
     return score_clip(clip.clip_token, timestamps_us, frames, futures, version, config)
 
 
-def _score(token: str, result: Any, run_root: str, parts: str, version: str, config: ScoreConfig) -> dict[str, Any]:
+def _score(token: str, result: Any, ledger: Ledger, version: str, config: ScoreConfig) -> dict[str, Any]:
     """Feature shift of one clip (CPU), and its entry in the ledger."""
     if isinstance(result, Failure):
         score = failed_score(token, version, result.reason)
     else:
         score = _clip_score(*result, version, config)
-    name = hashlib.sha256(token.encode()).hexdigest()[:32]
-    Store(run_root).write_table(f"{parts}/{name}.parquet", [score.to_row()], SCORE_SCHEMA)
+    ledger.add(token, score.to_row())
     return {"clip_token": token, "status": score.status}
 
 
-def _part_rows(run: Store, parts: str, columns: list[str] | None = None) -> Any:
-    for name in run.list(parts, suffix=".parquet"):
-        yield from run.iter_rows(f"{parts}/{name}", SCORE_SCHEMA, columns=columns)
-
-
-def _publish(run: Store, number: int, parts: str, tokens: set[str], version: str, seconds: float) -> None:
-    rows = sorted(
-        (row for row in _part_rows(run, parts) if row["clip_token"] in tokens), key=lambda row: row["clip_token"]
-    )
-    missing = len(tokens) - len(rows)
-    if missing:
-        raise RuntimeError(f"scoring round {number} ended with {missing} of {len(tokens)} clips missing")
-    run.write_table(layout.scores_file(number), rows, SCORE_SCHEMA)
-    run.publish(
-        layout.scores(number),
-        {
-            "model_version": version,
-            "n_clips": len(rows),
-            "n_failed": sum(row["status"] != "ok" for row in rows),
-            "n_frames": sum(row["n_frames"] for row in rows),
-            "seconds": round(seconds, 2),
-        },
-    )
-    run.remove(layout.score_parts(number))
+def _facts(rows: list[dict[str, Any]], version: str, seconds: float) -> dict[str, Any]:
+    return {
+        "model_version": version,
+        "n_clips": len(rows),
+        "n_selectable": sum(row["selectable"] for row in rows),
+        "n_failed": sum(row["status"] != "ok" for row in rows),
+        "n_frames": sum(row["n_frames"] for row in rows),
+        "seconds": round(seconds, 2),
+    }

@@ -1,46 +1,25 @@
-"""Selection: which clips and frames a round buys. Reads clips and scores; cannot reach labels."""
+"""Selection: which clips and frames a round buys. Reads clips, scores and start features; cannot reach labels."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.records import Selection
-from sead_ray.schemas import CLIP_SCHEMA, SELECTION_SCHEMA
-from sead_ray.selection import STRATEGIES
-from sead_ray.selection.budget import round_sizes
+from sead_ray.schemas import FEATURE_SCHEMA, SCORE_SCHEMA, SELECTION_SCHEMA
+from sead_ray.selection import NEEDS_LABELLED, NEEDS_SCORES, NEEDS_START_FEATURES, STRATEGIES, Budget, Pool
+from sead_ray.selection.budget import round_budget
+from sead_ray.selection.explain import explain
 from sead_ray.selection.no_frames import no_frames_reason
-from sead_ray.selection.pool import PoolClip
-from sead_ray.selection.strata import with_strata
 from sead_ray.stages import layout
+from sead_ray.stages.pool_table import PoolTable, read_pool  # noqa: F401
 from sead_ray.stages.score import read_scores
 from sead_ray.storage import Store
-
-
-@dataclass(frozen=True)
-class PoolTable:
-    """The pool as selection sees it, and each clip's frame tokens in order (for the label request)."""
-
-    clips: list[PoolClip]
-    frame_tokens: dict[str, list[str]]
-
-
-def read_pool(run: Store, config: RunConfig) -> PoolTable:
-    """All clips of the pool, bought or not, with their strata (Eq. 1 ranks over the whole pool)."""
-    clips: list[PoolClip] = []
-    frame_tokens: dict[str, list[str]] = {}
-    for row in run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA):
-        if row["split"] != "pool":
-            continue
-        tokens = [frame["token"] for frame in row["frames"]]
-        frame_tokens[row["clip_token"]] = tokens
-        facts = {name: row[name] for name in PoolClip.__dataclass_fields__ if name in row}
-        clips.append(PoolClip(n_frames=len(tokens), **facts))
-    return PoolTable(with_strata(clips, config.select.valuable_ratio), frame_tokens)
 
 
 def read_selection(run: Store, number: int) -> list[Selection]:
@@ -60,7 +39,22 @@ def strategy_name(config: RunConfig, number: int) -> str:
 
 def needs_scores(config: RunConfig, number: int) -> bool:
     """Whether round `number` selects by the model of the round before."""
-    return number > 0 and config.select.incremental != "random"
+    return number > 0 and config.select.incremental in NEEDS_SCORES and not _by_front_images(config)
+
+
+def needs_start_features(config: RunConfig, number: int) -> bool:
+    """Whether round `number` selects by features of the starting backbone, or by small front images."""
+    name = strategy_name(config, number)
+    return name in NEEDS_START_FEATURES or (number > 0 and name == "vaal" and _by_front_images(config))
+
+
+def scoring_scope(run: Store, config: RunConfig, number: int) -> dict[str, set[str]]:
+    """Whom round `number` scores: clips to leave out, and labelled ones whose features the strategy needs."""
+    taken = {item.clip_token for item in bought_before(run, number)}
+    never = _excluded(run, config)
+    if strategy_name(config, number) in NEEDS_LABELLED:
+        return {"exclude": set(never - taken), "labelled": taken}
+    return {"exclude": taken | never, "labelled": set()}
 
 
 def select_round(run: Store, config: RunConfig, number: int, pool: PoolTable) -> list[Selection]:
@@ -69,22 +63,44 @@ def select_round(run: Store, config: RunConfig, number: int, pool: PoolTable) ->
     Raises:
         InputError: the budget exceeds the pool, or the round would buy no frame at all; says why.
     """
-    n_clips = round_sizes(len(pool.clips), config.select.rounds)[number]
-    taken = {item.clip_token for item in bought_before(run, number)}
-    rest = [clip for clip in pool.clips if clip.clip_token not in taken]
-    scores = read_scores(run, number) if needs_scores(config, number) else None
-    rng = np.random.default_rng([config.seed, number])  # a restart draws the same numbers
+    budget = _budget(config, number, pool)
     rows = STRATEGIES[strategy_name(config, number)](
-        rest, scores, n_clips, rng, config=config.select, round=number, rank_by=config.score.rank_by
+        round_pool(run, config, number, pool), budget, round_rng(config, number), config.select
     )
-    if scores is not None and not any(item.n_frames_bought for item in rows):
-        raise InputError(no_frames_reason(scores, config.score))
-    return rows
+    if needs_scores(config, number) and not any(item.n_frames_bought for item in rows):
+        raise InputError(no_frames_reason(read_scores(run, number), config.score))
+    return _with_facts(rows, pool)
+
+
+def round_rng(config: RunConfig, number: int) -> np.random.Generator:
+    return np.random.default_rng([config.seed, number])  # a restart draws the same numbers
+
+
+def round_pool(run: Store, config: RunConfig, number: int, pool: PoolTable) -> Pool:
+    """What round `number`'s strategy sees."""
+    unknown = set(config.select.exclude) - set(pool.lookup("clip_token", config.select.exclude))
+    if unknown:
+        raise InputError(f"select.exclude names clip {min(unknown)}, which the pool does not hold.")
+    settings: dict[str, Any] = {
+        "labelled": frozenset(item.clip_token for item in bought_before(run, number)),
+        "excluded": _excluded(run, config),
+        "round": number,
+        "rank_by": config.score.rank_by,
+    }
+    if needs_scores(config, number):
+        folder, schema = layout.scores(number), SCORE_SCHEMA
+        _check_all_scored(run, number, pool, settings["labelled"] | settings["excluded"])
+    elif needs_start_features(config, number):
+        folder, schema = layout.FEATURES, FEATURE_SCHEMA
+    else:
+        return Pool.from_table(pool.table, **settings)
+    files = [f"{folder}/{name}" for name in run.list(folder, suffix=".parquet")]
+    return Pool.from_dataset(run.dataset(files, schema), **settings)
 
 
 def publish_selection(run: Store, config: RunConfig, number: int, rows: list[Selection], started: float) -> None:
     """Writes and publishes a round's purchase. The label request lies in the same folder already."""
-    run.write_table(layout.selection_file(number), [item.to_row() for item in rows], SELECTION_SCHEMA)
+    run.write_table(layout.selection_file(number), (item.to_row() for item in rows), SELECTION_SCHEMA)
     run.publish(
         layout.selection(number),
         {
@@ -95,3 +111,95 @@ def publish_selection(run: Store, config: RunConfig, number: int, rows: list[Sel
             "seconds": round(time.monotonic() - started, 2),
         },
     )
+
+
+def explain_clip(run: Store, config: RunConfig, number: int, pool: PoolTable, token: str) -> str:
+    """Why round `number`, whose selection is published, took the clip `token` or did not.
+
+    Raises:
+        InputError: the pool has no such clip.
+    """
+    if not pool.lookup("clip_token", [token]):
+        raise InputError(f"The pool holds no clip {token}.")
+    for row in bought_before(run, number):
+        if row.clip_token == token:
+            return f"Clip {token} was bought in round {row.round} and never returns: {row.reason}"
+    if token in config.select.exclude:
+        return f"Clip {token} was not taken: select.exclude names it."
+    if token in _quarantined(run):
+        return f"Clip {token} was not taken: it is quarantined ({run.path(layout.QUARANTINE)})."
+    rows = read_selection(run, number)
+    for row in rows:
+        if row.clip_token == token:
+            return f"Clip {token} was taken in round {number}, rank {row.rank} of {len(rows)}: {row.reason}"
+    failure = _why_failed(run, config, number, token)
+    if failure:
+        return f"Clip {token} was not taken: it could not be scored. {failure}"
+    facts = next(clip for clip in pool.clips if clip.clip_token == token)
+    strategy = strategy_name(config, number)
+    why = explain(strategy, round_pool(run, config, number, pool), rows, facts, config.select)
+    return f"Clip {token} was not taken in round {number} ({strategy}): {why}"
+
+
+def _by_front_images(config: RunConfig) -> bool:
+    return config.select.incremental == "vaal" and config.select.vaal_input == "front_image"
+
+
+def _budget(config: RunConfig, number: int, pool: PoolTable) -> Budget:
+    """The round's budget; for `random_frames` what the matched run really bought in the same round."""
+    if strategy_name(config, number) != "random_frames":
+        return round_budget(config.select, number, pool.n_clips, pool.n_frames)
+    if config.select.match_run is None:
+        raise InputError("The strategy random_frames needs select.match_run: the run folder whose frames it matches.")
+    other = Store(config.select.match_run)
+    if not other.is_published(layout.selection(number)):
+        raise InputError(f"select.match_run: {other.path(layout.selection(number))} is not published yet.")
+    return Budget(frames=sum(item.n_frames_bought for item in read_selection(other, number)))
+
+
+def _quarantined(run: Store) -> frozenset[str]:
+    """Clips that an operator (or a later check of the data) took out of the run: a JSON list of tokens."""
+    if not run.exists(layout.QUARANTINE):
+        return frozenset()
+    tokens = run.read_json(layout.QUARANTINE)
+    if not isinstance(tokens, list | dict) or not all(isinstance(token, str) for token in tokens):
+        raise InputError(f"{run.path(layout.QUARANTINE)} must hold a JSON list of clip tokens.")
+    return frozenset(tokens)
+
+
+def _excluded(run: Store, config: RunConfig) -> frozenset[str]:
+    return frozenset(config.select.exclude) | _quarantined(run)
+
+
+def _check_all_scored(run: Store, number: int, pool: PoolTable, without: frozenset[str]) -> None:
+    """Every clip that may be bought must be scored: a clip that is missing would be passed over in silence."""
+    scored: set[str] = set()
+    expected = pool.n_clips - len(without & set(pool.lookup("clip_token", without)))
+    facts = run.manifest(layout.scores(number))
+    if facts.get("n_selectable", facts["n_clips"]) >= expected:
+        return
+    for name in run.list(layout.scores(number), suffix=".parquet"):
+        rows = run.iter_rows(f"{layout.scores(number)}/{name}", SCORE_SCHEMA, columns=["clip_token"])
+        scored.update(row["clip_token"] for row in rows)
+    missing = sorted(set(pool.table.column("clip_token").to_pylist()) - without - scored)
+    if missing:
+        raise InputError(f"Clip {missing[0]} of the pool has no score in round {number}: score the pool again.")
+
+
+def _with_facts(rows: list[Selection], pool: PoolTable) -> list[Selection]:
+    """Rows with their stratum, checked against the clips they name."""
+    tokens = [row.clip_token for row in rows]
+    strata, lengths = pool.lookup("stratum", tokens), pool.lookup("n_frames", tokens)
+    for row in rows:
+        if row.frame_stop > int(lengths[row.clip_token]):
+            raise InputError(
+                f"Clip {row.clip_token} has {lengths[row.clip_token]} frames, but its score is of more: score it again."
+            )
+    return [replace(row, stratum=row.stratum or strata[row.clip_token]) for row in rows]
+
+
+def _why_failed(run: Store, config: RunConfig, number: int, token: str) -> str:
+    if not needs_scores(config, number):
+        return ""
+    rows = run.iter_rows(layout.scores_file(number), SCORE_SCHEMA, columns=["clip_token", "status", "reason"])
+    return next((row["reason"] for row in rows if row["clip_token"] == token and row["status"] != "ok"), "")

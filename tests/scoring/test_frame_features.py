@@ -8,7 +8,7 @@ from sead_ray.config import ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.model.contract import PlannerOutput
 from sead_ray.records import AGENT_CLASSES
-from sead_ray.scoring.features import extract_features, reduce_channels
+from sead_ray.scoring.features import extract_features, pool_bev, reduce_channels
 
 CAR, BARRIER, CONE, PEDESTRIAN = (AGENT_CLASSES.index(n) for n in ("car", "barrier", "traffic_cone", "pedestrian"))
 CONFIG = ScoreConfig(reduce_to=2)
@@ -169,3 +169,35 @@ def test_nan_of_the_model_is_seen(name: str) -> None:
     out = random_output(1, seed=3)
     getattr(out, name)[...] = torch.nan
     assert not extract_features(out, [0], CONFIG)[0].is_finite()
+
+
+def test_pooling_over_queries_keeps_the_channels() -> None:
+    out = output(n_agents=4)
+    out.agent_features[0] = torch.arange(4.0)[:, None] * torch.tensor([1.0, 10, 0, 0, 0, 0, 0, 0])
+    (frame,) = extract_features(out, [0], ScoreConfig(reduce_to=2, pool_over="queries"))
+    assert frame.agents[:, :3].tolist() == [[0.5, 5, 0], [2.5, 25, 0]]
+    (most,) = extract_features(out, [0], ScoreConfig(reduce_to=99, pool_over="queries"))
+    assert most.agents.shape == (4, 8)
+    assert most.map_instances.shape == (2, 8)
+
+
+def test_the_bev_is_pooled_to_at_most_400_tokens() -> None:
+    bev = torch.arange(40.0)[:, None, None] + torch.arange(30.0)[None, :, None] * 100  # (rows, columns, 1)
+    pooled = pool_bev(bev.reshape(1, -1, 1), (40, 30))
+    assert pooled.shape == (1, 400, 1)
+    # token (1, 2) of 20 x 20: rows 2 and 3, columns 3 and 4
+    assert float(pooled[0, 22, 0]) == pytest.approx(2.5 + 350)
+    assert pool_bev(torch.zeros(1, 60, 4), (6, 10)).shape == (1, 60, 4)
+
+
+def test_the_bevs_features_come_only_where_they_are_asked_for() -> None:
+    out = random_output(2, seed=4)
+    assert extract_features(out, [0, 1], CONFIG)[0].bev.size == 0
+    config = ScoreConfig(reduce_to=2, bev_shift=True)
+    frames = extract_features(out, [0, 1], config, bev_hw=(2, 2))
+    assert [frame.bev.shape for frame in frames] == [(4, 2)] * 2
+    np.testing.assert_allclose(frames[1].bev, reduce_channels(out.bev, 2)[1], rtol=1e-6)
+    out.bev[0, 0, 0] = torch.nan
+    assert not extract_features(out, [0, 1], config, bev_hw=(2, 2))[0].is_finite()
+    with pytest.raises(ValueError, match="rows and columns"):
+        extract_features(out, [0, 1], config)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import ot
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from sead_ray.config import ScoreConfig
 from sead_ray.scoring.features import FrameFeatures
-from sead_ray.scoring.shift import clip_shifts, earth_movers_distance, nominal_transitions
+from sead_ray.scoring.shift import clip_shifts, earth_movers_distance, earth_movers_distances, nominal_transitions
 
 CONFIG = ScoreConfig()
 
@@ -101,3 +103,51 @@ def test_order_of_queries_does_not_matter() -> None:
     shuffled = [frame(rng.permutation(f.agents), rng.permutation(f.map_instances)) for f in frames]
     stamps = times(0, 0.5, 1.0, 1.5)
     assert clip_shifts(frames, stamps, CONFIG).total == pytest.approx(clip_shifts(shuffled, stamps, CONFIG).total)
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 7), (7, 5), (1, 4), (6, 4), (3, 9)])
+def test_one_dimension_has_a_closed_form(n: int, m: int) -> None:
+    rng = np.random.default_rng(n * 10 + m)
+    a, b = rng.normal(size=(n, 1)), rng.normal(size=(m, 1)) * 3 + 1
+    expected = ot.emd2(ot.unif(n), ot.unif(m), ot.dist(a, b, metric="euclidean"))
+    assert earth_movers_distance(a, b) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(0, 4))
+def test_many_frames_at_once_give_the_same_numbers(seed: int, n: int, m: int, k: int, frames: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(frames, n, k)), rng.normal(size=(frames, m, k)) * 2
+    a[:, : n // 2] = b[:, :1]  # ties and coinciding points
+    together = earth_movers_distances(a, b)
+    assert together.shape == (frames,)
+    weights = np.full(n, 1 / n), np.full(m, 1 / m)
+    for x, y, distance in zip(a, b, together):
+        assert distance == pytest.approx(earth_movers_distance(x, y), abs=1e-6)
+        assert distance == pytest.approx(ot.emd2(*weights, ot.dist(x, y, metric="euclidean")), abs=1e-6)
+
+
+def test_many_frames_of_a_real_size() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(2, 300, 16)).astype(np.float32)
+    b = a + rng.normal(size=(2, 300, 16)).astype(np.float32) * 0.3
+    expected = [earth_movers_distance(x, y) for x, y in zip(a, b)]
+    assert earth_movers_distances(a, b) == pytest.approx(expected, abs=1e-6)
+
+
+def test_many_frames_need_pairs() -> None:
+    with pytest.raises(ValueError, match="many frames"):
+        earth_movers_distances(np.zeros((2, 3, 1)), np.zeros((3, 3, 1)))
+    assert earth_movers_distances(np.zeros((0, 3, 1)), np.zeros((0, 3, 1))).shape == (0,)
+
+
+def test_each_shift_has_its_own_sum() -> None:
+    frames = moving_frames([0, 1, 3])
+    with_bev = [replace(f, bev=np.full((4, 2), 5.0 * t, np.float32)) for t, f in enumerate(frames)]
+    stamps = times(0, 0.5, 1.0)
+    without = clip_shifts(frames, stamps, CONFIG)
+    assert (without.bev, without.bev_total) == (None, None)
+    shifts = clip_shifts(with_bev, stamps, ScoreConfig(warmup_frames=1))
+    assert (shifts.agents_total, shifts.map_total) == (pytest.approx(2), pytest.approx(20))
+    assert shifts.bev == pytest.approx([5 * 2**0.5] * 2)
+    assert shifts.bev_total == pytest.approx(5 * 2**0.5)

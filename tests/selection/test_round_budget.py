@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sead_ray.config import SelectConfig
 from sead_ray.errors import InputError
 from sead_ray.records import Selection
-from sead_ray.selection.budget import round_share, round_sizes
-from sead_ray.selection.pool import Budget, PoolClip
+from sead_ray.selection.budget import (
+    Budget,
+    cut_to_frames,
+    round_amounts,
+    round_budget,
+    round_share,
+    round_sizes,
+    spend,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +63,61 @@ def test_a_budget_beyond_the_pool_is_an_input_error(pool_size: int, shares: list
         round_sizes(pool_size, shares)
 
 
-def test_budget_counts_clips_and_frames() -> None:
-    pool = [PoolClip(token, 20, False, False, 0.0, 0.0, "can", "straight") for token in "abcd"]
-    bought = [Selection(0, "a", 0, 20, 1, None, "", "", 20), Selection(1, "b", 0, 0, 1, 2.0, "", "", 0)]
-    budget = Budget.spent(pool, bought)
-    assert (budget.clips, budget.frames, budget.clip_share, budget.frame_share) == (2, 20, 0.5, 0.25)
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [70, 70, 70]),
+        ({"rounds": [10, 20, 30], "amounts": "percent"}, [70, 70, 70]),
+        ({"rounds": [5, 12], "amounts": "count"}, [5, 7]),
+        ({"budget_in": "frames"}, [2800, 2800, 2800]),
+        ({"rounds": [100, 1000], "amounts": "count", "budget_in": "frames"}, [100, 900]),
+        ({"rounds": [0.29], "amounts": "percent"}, [2]),
+    ],
+)
+def test_amounts_in_every_unit(settings: dict[str, Any], expected: list[int]) -> None:
+    config = SelectConfig(**settings)
+    assert round_amounts(config, 700, 28_000) == expected
+    unit = settings.get("budget_in", "clips")
+    assert round_budget(config, 1 % len(expected), 700, 28_000) == Budget(**{unit: expected[1 % len(expected)]})
+
+
+def test_more_than_there_is() -> None:
+    config = SelectConfig(rounds=[701], amounts="count")
+    with pytest.raises(InputError, match=r"budget of 701 clips after 1 .*pool of 700"):
+        round_amounts(config, 700, 28_000)
+    frames = SelectConfig(rounds=[1, 28_001], amounts="count", budget_in="frames")
+    with pytest.raises(InputError, match=r"budget of 28001 frames after 2 .*pool of 28000"):
+        round_amounts(frames, 700, 28_000)
+
+
+def test_a_budget_is_in_one_unit() -> None:
+    for amounts in ({}, {"clips": 1, "frames": 1}):
+        with pytest.raises(ValueError, match="either"):
+            Budget(**amounts)
+
+
+def row(token: str, frames: int) -> Selection:
+    return Selection(0, token, 3, 3 + frames, 1, None, "", "Because.", frames)
+
+
+def test_the_last_run_is_cut() -> None:
+    rows = cut_to_frames([row("a", 4), row("b", 0), row("c", 5), row("d", 1)], 6)
+    assert [(item.clip_token, item.frame_start, item.frame_stop) for item in rows] == [
+        ("a", 3, 7),
+        ("b", 3, 3),
+        ("c", 3, 5),
+    ]
+    assert rows[0].reason == "Because."
+    assert rows[2].reason == "Because; cut from 5 to 2 frames by the budget."
+
+
+def test_of_rows_that_are_not_nested_the_fewest_that_suffice_are_taken() -> None:
+    """Five clips of 2 frames; choosing n gives the last n, so that a longer list is no continuation of a shorter."""
+    rng = np.random.default_rng(0)
+    clips = [row(token, 2) for token in "abcde"]
+    for frames in range(1, 11):
+        rows = spend(Budget(frames=frames), rng, (5, 10), lambda n, _: clips[5 - n :], nested=False)
+        assert [item.clip_token for item in rows] == list("abcde")[5 - -(-frames // 2) :]
+        assert sum(item.n_frames_bought for item in rows) == frames
+    with pytest.raises(InputError, match="10 frames, but the strategy can buy only 0"):
+        spend(Budget(frames=10), rng, (5, 10), lambda n, _: [row(token, 0) for token in "abcde"[:n]])

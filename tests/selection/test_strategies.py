@@ -1,168 +1,172 @@
+"""What every strategy keeps, whatever it prefers."""
+
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from sead_ray.config import SelectConfig
+from sead_ray.config import SELECT_PRESETS, IncrementalStrategy, InitialStrategy, SelectConfig
 from sead_ray.errors import InputError
-from sead_ray.records import ClipScore
 from sead_ray.schemas import SELECTION_SCHEMA
-from sead_ray.selection import INCREMENTAL, INITIAL, STRATEGIES, PoolClip
-from sead_ray.selection.strata import STRATA, assign_strata, largest_remainder_quotas, with_strata
+from sead_ray.selection import INCREMENTAL, INITIAL, NEEDS_SCORES, STRATEGIES, Budget, Pool
+from sead_ray.selection.strata import STRATA
+from tests.selection.pools import QUICK, make_clips, make_scores
 
-CONFIG = SelectConfig()
-
-
-def make_pool(n: int = 40) -> list[PoolClip]:
-    rng = np.random.default_rng(7)
-    pool = [
-        PoolClip(
-            clip_token=f"clip-{i:02d}",
-            n_frames=int(rng.integers(10, 20)),
-            is_night=bool(rng.random() < 0.3),
-            is_rainy=bool(rng.random() < 0.3),
-            acc_std_mps2=float(rng.random()),
-            yaw_sum_rad=float(rng.random()),
-            dynamics_source="can" if rng.random() < 0.8 else "pose",
-            behaviour="straight",
-        )
-        for i in range(n)
-    ]
-    return with_strata(pool, CONFIG.valuable_ratio)
-
-
-def make_scores(pool: list[PoolClip]) -> dict[str, ClipScore]:
-    rng = np.random.default_rng(8)
-    return {
-        clip.clip_token: ClipScore(
-            clip.clip_token,
-            "model",
-            "ok",
-            n_frames=clip.n_frames,
-            shift_sum=float(rng.integers(0, 6)),  # with ties
-            key_start=2,
-            key_length=int(rng.integers(1, 5)),
-        )
-        for clip in pool
-    }
-
-
-POOL = make_pool()
-SCORES = make_scores(POOL)
+CLIPS = make_clips(46)
+LABELLED = tuple(clip.clip_token for clip in CLIPS[40:])
+SCORES = make_scores(CLIPS, LABELLED)
+FREE = {clip.clip_token: clip for clip in CLIPS[:40]}
+POOL = Pool.from_clips(CLIPS, SCORES, round=2)
+SEEDED = {"random", "random_frames", "stratified", "activeft", "vaal"}
 
 
 @pytest.fixture(params=sorted(STRATEGIES))
-def select(request: pytest.FixtureRequest):
-    return STRATEGIES[request.param]
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
+def run(name: str, budget: Budget, pool: Pool = POOL, seed: int = 3, config: SelectConfig = QUICK):
+    return STRATEGIES[name](pool, budget, np.random.default_rng(seed), config)
 
 
-def test_registry_covers_the_configuration() -> None:
-    assert set(INITIAL) == {"stratified", "random"}
-    assert set(INCREMENTAL) == {"sead", "random"}
+def test_the_registry_is_what_the_configuration_offers() -> None:
+    assert set(INITIAL) == set(get_args(InitialStrategy))
+    assert set(INCREMENTAL) == set(get_args(IncrementalStrategy))
     assert set(STRATEGIES) == set(INITIAL) | set(INCREMENTAL)
 
 
-@pytest.mark.parametrize("n_clips", [1, 4, 13, 40])
-def test_size_ranks_and_no_duplicates(select, n_clips: int) -> None:
-    rows = select(POOL, SCORES, n_clips, rng(), CONFIG, 2)
-    assert len(rows) == len({row.clip_token for row in rows}) == n_clips
+@pytest.mark.parametrize("preset", SELECT_PRESETS)
+def test_presets_set_the_arms(preset: str) -> None:
+    config = SelectConfig(preset=preset)
+    assert {key: getattr(config, key) for key in SELECT_PRESETS[preset]} == SELECT_PRESETS[preset]
+    assert SelectConfig.model_validate(config.model_dump()) == config
+
+
+@pytest.mark.parametrize("n_clips", [1, 13, 40])
+def test_size_ranks_no_duplicates_and_nothing_labelled(name: str, n_clips: int) -> None:
+    rows = run(name, Budget(clips=n_clips))
+    tokens = {row.clip_token for row in rows}
+    assert len(rows) == len(tokens) == n_clips
+    assert not tokens & set(LABELLED)
     assert [row.rank for row in rows] == list(range(1, n_clips + 1))
     assert {row.round for row in rows} == {2}
-    frames = {clip.clip_token: clip.n_frames for clip in POOL}
     for row in rows:
-        assert 0 <= row.frame_start <= row.frame_stop <= frames[row.clip_token]
+        assert 0 <= row.frame_start <= row.frame_stop <= FREE[row.clip_token].n_frames
         assert row.n_frames_bought == row.frame_stop - row.frame_start
         assert row.stratum in STRATA
         assert row.reason.endswith(".")
 
 
-def test_the_order_of_the_pool_does_not_matter(select) -> None:
-    rows = select(POOL, SCORES, 9, rng(3), CONFIG, 0)
-    for seed in range(3):
-        order = rng(seed).permutation(len(POOL))
-        shuffled = [POOL[i] for i in order]
-        scores = {clip.clip_token: SCORES[clip.clip_token] for clip in shuffled}
-        assert select(shuffled, scores, 9, rng(3), CONFIG, 0) == rows
+@pytest.mark.parametrize("n_frames", [1, 60])
+def test_a_budget_in_frames_is_met_exactly(name: str, n_frames: int) -> None:
+    rows = run(name, Budget(frames=n_frames))
+    assert sum(row.n_frames_bought for row in rows) == n_frames
+    assert len({row.clip_token for row in rows}) == len(rows)
+    assert not {row.clip_token for row in rows} & set(LABELLED)
+    assert rows == run(name, Budget(frames=n_frames))
 
 
-def test_the_seed_decides(select) -> None:
-    assert select(POOL, SCORES, 9, rng(3), CONFIG, 0) == select(POOL, SCORES, 9, rng(3), CONFIG, 0)
-    if select is not STRATEGIES["sead"]:
-        tokens = {tuple(row.clip_token for row in select(POOL, SCORES, 9, rng(s), CONFIG, 0)) for s in range(5)}
-        assert len(tokens) > 1
+def test_the_order_of_the_pool_does_not_matter(name: str) -> None:
+    rows = run(name, Budget(clips=9))
+    shuffled = [CLIPS[i] for i in np.random.default_rng(5).permutation(len(CLIPS))]
+    assert run(name, Budget(clips=9), Pool.from_clips(shuffled, SCORES, round=2)) == rows
 
 
-def test_empty_pool(select) -> None:
-    with pytest.raises(InputError, match="pool is empty"):
-        select([], SCORES, 1, rng(), CONFIG, 0)
+def test_batches_do_not_matter(name: str) -> None:
+    def in_pieces(columns):
+        for batch in POOL.read(columns):
+            yield from (batch.slice(start, 7) for start in range(0, len(batch), 7))
+
+    assert run(name, Budget(clips=9), replace(POOL, read=in_pieces)) == run(name, Budget(clips=9))
 
 
-def test_more_than_the_pool(select) -> None:
+def test_the_seed_decides(name: str) -> None:
+    assert run(name, Budget(clips=9)) == run(name, Budget(clips=9))
+    choices = {tuple(row.clip_token for row in run(name, Budget(clips=9), seed=s)) for s in range(4)}
+    assert len(choices) == 1 or name in SEEDED
+    assert len(choices) > 1 or name not in SEEDED
+
+
+def test_labelled_and_excluded_clips_never_return(name: str) -> None:
+    """Whether the scores mark a bought clip or the round's own ledger does, and whoever took a clip out."""
+    late, never = frozenset(list(FREE)[:5]), frozenset(list(FREE)[5:20])
+    pool = replace(POOL, labelled=late, excluded=never, _sets={})
+    tokens = {row.clip_token for row in run(name, Budget(clips=20), pool)}
+    assert tokens == set(FREE) - late - never
+    with pytest.raises(InputError, match="21 clips, but only 20"):
+        run(name, Budget(clips=21), pool)
+
+
+def test_empty_pool(name: str) -> None:
+    nothing = Pool.from_clips([], {})
+    everything_bought = replace(POOL, labelled=frozenset(FREE), _sets={})
+    for pool in (nothing, everything_bought):
+        for budget in (Budget(clips=1), Budget(frames=1)):
+            with pytest.raises(InputError, match="pool is empty"):
+                run(name, budget, pool)
+
+
+def test_a_budget_beyond_the_pool(name: str) -> None:
     with pytest.raises(InputError, match="41 clips, but only 40"):
-        select(POOL, SCORES, 41, rng(), CONFIG, 0)
+        run(name, Budget(clips=41))
+    with pytest.raises(InputError, match="100000 frames, but only"):
+        run(name, Budget(frames=100_000))
 
 
-def test_nothing_asked_for(select) -> None:
-    with pytest.raises(InputError, match="0 were asked"):
-        select(POOL, SCORES, 0, rng(), CONFIG, 0)
+def test_nothing_asked_for(name: str) -> None:
+    with pytest.raises(InputError, match="at least 1 clip, but 0 were asked"):
+        run(name, Budget(clips=0))
+    with pytest.raises(InputError, match="at least 1 frame, but 0 were asked"):
+        run(name, Budget(frames=0))
 
 
-def test_a_clip_twice(select) -> None:
-    with pytest.raises(InputError, match="clip-00 is in the pool twice"):
-        select([*POOL, POOL[0]], SCORES, 3, rng(), CONFIG, 0)
+def test_a_clip_twice(name: str) -> None:
+    with pytest.raises(InputError, match=r"clip-\d\d is in the pool twice"):
+        run(name, Budget(clips=40), Pool.from_clips([*CLIPS, *CLIPS[:3]], SCORES))
 
 
-def test_rows_fit_their_parquet_schema(select) -> None:
-    rows = [row.to_row() for row in select(POOL, SCORES, 5, rng(), CONFIG, 1)]
+def test_rows_fit_their_parquet_schema(name: str) -> None:
+    rows = [row.to_row() for row in run(name, Budget(clips=5))]
     assert pa.Table.from_pylist(rows, schema=SELECTION_SCHEMA).num_rows == 5
 
 
-@pytest.mark.parametrize("name", sorted(INITIAL))
+@pytest.mark.parametrize("name", sorted(NEEDS_SCORES))
+def test_failed_clips_are_never_selected_and_models_do_not_mix(name: str) -> None:
+    failed = {token: replace(SCORES[token], status="failed", embedding=[]) for token in list(FREE)[:3]}
+    pool = Pool.from_clips(CLIPS, {**SCORES, **failed})
+    assert not {row.clip_token for row in run(name, Budget(clips=37), pool)} & set(failed)
+    with pytest.raises(InputError, match="38 clips, but only 37 of 40"):
+        run(name, Budget(clips=38), pool)
+    mixed = Pool.from_clips(CLIPS, {**SCORES, "clip-05": replace(SCORES["clip-05"], model_version="other")})
+    with pytest.raises(InputError, match=r"different models \(model, other\)"):
+        run(name, Budget(clips=3), mixed)
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_SCORES))
+def test_without_scores_the_strategy_says_so(name: str) -> None:
+    with pytest.raises(InputError, match="score the pool first"):
+        run(name, Budget(clips=3), Pool.from_clips(CLIPS))
+
+
+@pytest.mark.parametrize("name", sorted(set(INITIAL) - {"activeft"}))
 def test_initial_strategies_need_no_scores_and_buy_whole_clips(name: str) -> None:
-    rows = INITIAL[name](POOL, None, 8, rng(), CONFIG, 0)
-    assert rows == INITIAL[name](POOL, SCORES, 8, rng(), CONFIG, 0)
-    frames = {clip.clip_token: clip.n_frames for clip in POOL}
-    assert all((row.frame_start, row.frame_stop) == (0, frames[row.clip_token]) for row in rows)
+    rows = run(name, Budget(clips=8), Pool.from_clips(CLIPS))
+    assert all((row.frame_start, row.frame_stop) == (0, dict_frames(row.clip_token)) for row in rows)
     assert all(row.score is None for row in rows)
 
 
-def test_random_is_uniform() -> None:
-    counts = dict.fromkeys((clip.clip_token for clip in POOL), 0)
-    generator = rng(0)
-    for _ in range(2000):
-        for row in STRATEGIES["random"](POOL, None, 10, generator, CONFIG, 0):
-            counts[row.clip_token] += 1
-    # binomial(2000, 1/4): mean 500, standard deviation 19.4
-    assert max(abs(count - 500) for count in counts.values()) < 5 * 19.4
+def dict_frames(token: str) -> int:
+    return next(clip.n_frames for clip in CLIPS if clip.clip_token == token)
 
 
-@pytest.mark.parametrize("n_clips", [1, 4, 17, 40])
-def test_stratified_meets_every_quota(n_clips: int) -> None:
-    rows = STRATEGIES["stratified"](POOL, None, n_clips, rng(), CONFIG, 0)
-    strata = assign_strata(POOL, CONFIG.valuable_ratio)
-    sizes = {name: list(strata.values()).count(name) for name in STRATA}
-    assert {name: sum(row.stratum == name for row in rows) for name in STRATA} == largest_remainder_quotas(
-        sizes, n_clips
-    )
-    assert all(strata[row.clip_token] == row.stratum for row in rows)
-
-
-def test_stratified_draws_uniformly_within_a_stratum() -> None:
-    pool = [replace(clip, is_night=False, is_rainy=False, acc_std_mps2=0.0, yaw_sum_rad=0.0) for clip in POOL]
-    strata = assign_strata(pool, CONFIG.valuable_ratio)
-    quiet = [token for token, stratum in strata.items() if stratum == "DS-N"]
-    counts = dict.fromkeys(quiet, 0)
-    generator = rng(1)
-    for _ in range(1000):
-        for row in STRATEGIES["stratified"](pool, None, 20, generator, CONFIG, 0):
-            if row.stratum == "DS-N":
-                counts[row.clip_token] += 1
-    expected = sum(counts.values()) / len(quiet)
-    assert max(abs(count - expected) for count in counts.values()) < 5 * np.sqrt(1000 / 4)
+@pytest.mark.parametrize("name", ["coreset", "vaal", "sead_diverse", "activeft"])
+def test_a_pool_beyond_the_limit_is_sampled(name: str) -> None:
+    config = QUICK.model_copy(update={"max_candidates": 12})
+    rows = run(name, Budget(clips=12), config=config)
+    assert len({row.clip_token for row in rows}) == 12
+    shuffled = Pool.from_clips(CLIPS[::-1], SCORES, round=2)
+    assert run(name, Budget(clips=12), shuffled, config=config) == rows

@@ -90,7 +90,7 @@ class Pool:
     excluded: frozenset[str] = frozenset()
     round: int = 0
     rank_by: Literal["sum", "mean"] = "sum"
-    _sets: dict[str, pa.Array] = field(default_factory=dict, compare=False, repr=False)
+    _arrays: dict[frozenset[str], pa.Array] = field(default_factory=dict, compare=False, repr=False)
 
     def batches(self, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
         """Batches of `clip_token`, `columns` and a boolean `selectable`; excluded clips are left out.
@@ -109,11 +109,11 @@ class Pool:
         for batch in self.read(names + own):
             tokens = batch.column("clip_token")
             if self.excluded:
-                kept = pc.invert(pc.is_in(tokens, self._set("excluded", self.excluded)))
+                kept = pc.invert(pc.is_in(tokens, self._array(self.excluded)))
                 batch, tokens = batch.filter(kept), tokens.filter(kept)
             selectable = batch.column("selectable") if own else pa.repeat(True, len(batch))
             if self.labelled:
-                selectable = pc.and_(selectable, pc.invert(pc.is_in(tokens, self._set("labelled", self.labelled))))
+                selectable = pc.and_(selectable, pc.invert(pc.is_in(tokens, self._array(self.labelled))))
             yield pa.RecordBatch.from_arrays(
                 [*(batch.column(name) for name in names), selectable], names=[*names, "selectable"]
             )
@@ -151,10 +151,11 @@ class Pool:
             frames += pc.sum(chosen.column("n_frames")).as_py() or 0
         return clips, frames
 
-    def _set(self, name: str, tokens: frozenset[str]) -> pa.Array:
-        if name not in self._sets:
-            self._sets[name] = pa.array(sorted(tokens), pa.string())
-        return self._sets[name]
+    def _array(self, tokens: frozenset[str]) -> pa.Array:
+        """The set as Arrow looks it up, made once."""
+        if tokens not in self._arrays:
+            self._arrays[tokens] = pa.array(sorted(tokens), pa.string())
+        return self._arrays[tokens]
 
     @classmethod
     def from_table(cls, table: pa.Table, **settings) -> Pool:

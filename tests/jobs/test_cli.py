@@ -269,3 +269,13 @@ def test_a_process_ends_with_the_code_and_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr == "Unknown option --world.scene: see --help for the keys of the configuration.\n"
+
+
+def test_selection_settings_from_the_command_line() -> None:
+    config = config_of("--select.preset", "sead_bev", "--select.terms", '{"shift": 1, "nearness": 0.5}')
+    assert (config.select.incremental, config.select.shift, config.select.key_frames) == ("sead", "bev", True)
+    assert config.select.terms == {"shift": 1.0, "nearness": 0.5}
+    counts = config_of("--select.rounds", "[70, 140]", "--select.amounts", "count", "--select.budget_in", "frames")
+    assert counts.select.rounds == [70, 140]
+    with pytest.raises(InputError, match=r"select\.preset 'magic' is none of random, stratified_random"):
+        config_of("--select.preset", "magic")

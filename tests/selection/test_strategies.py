@@ -94,7 +94,7 @@ def test_the_seed_decides(name: str) -> None:
 def test_labelled_and_excluded_clips_never_return(name: str) -> None:
     """Whether the scores mark a bought clip or the round's own ledger does, and whoever took a clip out."""
     late, never = frozenset(list(FREE)[:5]), frozenset(list(FREE)[5:20])
-    pool = replace(POOL, labelled=late, excluded=never, _sets={})
+    pool = replace(POOL, labelled=late, excluded=never)
     tokens = {row.clip_token for row in run(name, Budget(clips=20), pool)}
     assert tokens == set(FREE) - late - never
     with pytest.raises(InputError, match="21 clips, but only 20"):
@@ -103,7 +103,7 @@ def test_labelled_and_excluded_clips_never_return(name: str) -> None:
 
 def test_empty_pool(name: str) -> None:
     nothing = Pool.from_clips([], {})
-    everything_bought = replace(POOL, labelled=frozenset(FREE), _sets={})
+    everything_bought = replace(POOL, labelled=frozenset(FREE))
     for pool in (nothing, everything_bought):
         for budget in (Budget(clips=1), Budget(frames=1)):
             with pytest.raises(InputError, match="pool is empty"):

@@ -13,7 +13,8 @@ from sead_ray.selection.ranking import random_keys, random_salt, top_n
 
 def select(pool: Pool, budget: Budget, rng: np.random.Generator, config: SelectConfig = DEFAULTS) -> list[Selection]:
     """`Strategy`. Reads no score, so that it does not depend on a model."""
-    return spend(budget, rng, pool.size(), lambda n, draw: _draw(pool, n, draw))
+    size = pool.size() if budget.frames is not None else (0, 0)
+    return spend(budget, rng, size, lambda n, draw: _draw(pool, n, draw))
 
 
 def _draw(pool: Pool, n_clips: int, rng: np.random.Generator) -> list[Selection]:

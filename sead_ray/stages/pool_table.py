@@ -64,8 +64,7 @@ class PoolTable:
 
 def read_pool(run: Store, config: RunConfig) -> PoolTable:
     """All clips of the pool with their strata (Eq. 1 ranks over the whole pool). Images and cameras are not read."""
-    parts = list(_facts(run))
-    table = pa.Table.from_batches(parts)
+    table = pa.Table.from_batches(_facts(run))
     strata = table_strata(table, config.select.valuable_ratio) if len(table) else []
     return PoolTable(run, table.append_column("stratum", pa.array(strata, pa.string())))
 
@@ -77,7 +76,7 @@ def _facts(run: Store) -> Iterator[pa.RecordBatch]:
         frames = pc.list_flatten(batch.column("frames"))
         stamps = pc.struct_field(frames, "timestamp_us").to_numpy(zero_copy_only=False)
         poses = pc.list_flatten(pc.struct_field(frames, "global_from_ego")).to_numpy(zero_copy_only=False)
-        poses = poses.reshape(len(stamps), -1)
+        poses = poses.reshape(len(stamps), 7)
         stops = np.cumsum(lengths)
         speeds = [mean_speed_mps(poses[a:b, :3], stamps[a:b]) for a, b in zip(stops - lengths, stops)]
         yield pa.RecordBatch.from_arrays(

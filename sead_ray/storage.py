@@ -23,7 +23,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from sead_ray.errors import InputError
-from sead_ray.schemas import check_schema
+from sead_ray.schemas import LATER_COLUMNS, check_schema
 
 MANIFEST = "manifest.json"
 
@@ -142,7 +142,9 @@ class Store:
         `where` is pushed down: row groups that cannot match are not read.
         """
         fs, path = self._open(key)
-        self._checked(key, schema)
+        file = self._checked(key, schema)
+        if columns is not None:  # an older file lacks later columns, and the record's defaults stand
+            columns = [name for name in columns if name not in LATER_COLUMNS or name in file.schema_arrow.names]
         rows = pads.dataset(path, filesystem=fs, format="parquet").scanner(
             columns=columns, filter=where, batch_size=batch_size, batch_readahead=1, fragment_readahead=0
         )

@@ -121,6 +121,15 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     assert "shift_sum, is_key" in message
 
 
+def test_scores_of_an_older_version_are_read(tmp_path: Path) -> None:
+    later = ["shift_agents_sum", "shift_map_sum", "shift_bev", "shift_bev_sum", "selectable"]
+    table, store = table_of(SCORE_SCHEMA, make_score().to_row()).drop_columns(later), Store(str(tmp_path))
+    store.write_table("rows.parquet", table.to_pylist(), table.schema)
+    names = [name for name in SCORE_SCHEMA.names if name != "schema_version"]
+    (row,) = store.iter_rows("rows.parquet", SCORE_SCHEMA, columns=names)
+    assert records.ClipScore(**row) == make_score()
+
+
 def test_a_column_missing_inside_an_annotation_is_named(tmp_path: Path) -> None:
     flat = pa.struct([("instance_token", pa.string()), ("category", pa.string())])
     schema = LABEL_SCHEMA.set(4, pa.field("annotations", pa.list_(flat)))

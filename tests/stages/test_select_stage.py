@@ -81,7 +81,7 @@ def test_start_features_serve_activeft_and_vaal_on_images(begun: tuple[Store, Ru
     rows = list(run.iter_rows(layout.FEATURES_FILE, FEATURE_SCHEMA))
     assert len(rows) == 9
     lengths = {len(row["embedding"]) for row in rows}
-    assert lengths == {128}  # the last stage of a ResNet-18 of 16 channels
+    assert lengths == {64}  # channels of the last stage that this backbone gives
     assert {len(row["front_image"]) for row in rows} == {32 * 32 * 3}
     assert len({row["front_image"] for row in rows}) > 1
     run.remove(layout.FEATURES_FILE)

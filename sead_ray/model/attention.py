@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sead_ray.model.deformable import init_linear_, init_offsets_, sample_deformable
+from sead_ray.model.deformable import Shapes, init_linear_, init_offsets_, level_sizes, sample_images
+from sead_ray.model.linear import Linear, linear
 from sead_ray.model.projection import CameraView
 
 
@@ -19,8 +20,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, dims: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dims, hidden)
-        self.fc2 = nn.Linear(hidden, dims)
+        self.fc1 = Linear(dims, hidden)
+        self.fc2 = Linear(hidden, dims)
         self.dropout = dropout
         init_linear_(self.fc1)
         init_linear_(self.fc2)
@@ -39,7 +40,7 @@ class MultiheadAttention(nn.Module):
         self.dropout = dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dims, dims))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dims))
-        self.out_proj = nn.Linear(dims, dims)
+        self.out_proj = Linear(dims, dims)
         nn.init.xavier_uniform_(self.in_proj_weight)
         init_linear_(self.out_proj)
 
@@ -51,7 +52,7 @@ class MultiheadAttention(nn.Module):
         """Input projections `first` ... of (query, key, value)."""
         dims = x.shape[-1]
         rows = slice(first * dims, (first + count) * dims)
-        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        return linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
 
     def finish(self, attended: Tensor, residual: Tensor) -> Tensor:
         out = self.out_proj(attended.transpose(1, 2).flatten(2))
@@ -88,10 +89,10 @@ class DeformableAttention(nn.Module):
         self.layout = (heads, groups, points)
         self.softmax_over = softmax_over
         self.dropout = dropout
-        self.sampling_offsets = nn.Linear(query_dims, heads * groups * points * 2)
-        self.attention_weights = nn.Linear(query_dims, heads * groups * points)
-        self.value_proj = nn.Linear(dims, dims)
-        self.output_proj = nn.Linear(dims, dims)
+        self.sampling_offsets = Linear(query_dims, heads * groups * points * 2)
+        self.attention_weights = Linear(query_dims, heads * groups * points)
+        self.value_proj = Linear(dims, dims)
+        self.output_proj = Linear(dims, dims)
         init_offsets_(self.sampling_offsets, heads, groups, points)
         init_linear_(self.attention_weights, zero=True)
         init_linear_(self.value_proj)
@@ -102,13 +103,27 @@ class DeformableAttention(nn.Module):
 
     def offsets_and_weights(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """(..., heads, groups, points, 2) pixels and (..., heads, groups, points)."""
+        weight, bias = self._joined()
+        return self._split(linear(query, weight, bias))
+
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """Offsets and weights as one projection, which reads the query once."""
+        layers = (self.sampling_offsets, self.attention_weights)
+        return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+
+    def _split(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         heads, groups, points = self.layout
-        offsets = self.sampling_offsets(query).unflatten(-1, (heads, groups, points, 2))
-        logits = self.attention_weights(query).unflatten(-1, (heads, groups // self.softmax_over, -1))
-        return offsets, logits.softmax(-1).unflatten(-1, (-1, points)).flatten(-3, -2)
+        offsets, logits = projected.split([heads * groups * points * 2, heads * groups * points], -1)
+        weights = logits.unflatten(-1, (heads, groups // self.softmax_over, -1)).softmax(-1)
+        return offsets.unflatten(-1, (heads, groups, points, 2)), weights.reshape(*weights.shape[:-2], groups, points)
 
     def finish(self, attended: Tensor, residual: Tensor) -> Tensor:
         return residual + F.dropout(self.output_proj(attended), self.dropout, self.training)
+
+
+def add_offsets(places: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """x and y of (..., 2) + (..., 2), each contiguous."""
+    return places[..., 0] + offsets[..., 0], places[..., 1] + offsets[..., 1]
 
 
 class TemporalSelfAttention(DeformableAttention):
@@ -121,48 +136,41 @@ class TemporalSelfAttention(DeformableAttention):
         self, query: Tensor, pos: Tensor, pair: tuple[Tensor, Tensor], reference_B2Q2: Tensor, shape: tuple[int, int]
     ) -> Tensor:
         """`pair`: previous and current values, (B, Q, C) each; reference: cell centres 0..1 for each of the two."""
-        batch = query.shape[0]
-        offsets, weights = self.offsets_and_weights(torch.cat([pair[0], query + pos], -1))
-        size = offsets.new_tensor([shape[1], shape[0]])
-        reference = reference_B2Q2.transpose(1, 2)[:, :, None, :, None]  # (B, Q, 1, 2, 1, xy)
-        locations = reference + offsets / size
-        # Frames join the batch: (B, Q, A, 2, P, .) -> (B * 2, Q, A, 1, P, .)
-        locations = locations.permute(0, 3, 1, 2, 4, 5).flatten(0, 1).unsqueeze(3)
-        weights = weights.permute(0, 3, 1, 2, 4).flatten(0, 1).unsqueeze(3)
-        value = self.values(torch.stack(pair, 1).flatten(0, 1))
-        attended = sample_deformable(value, [shape], locations, weights)
-        return self.finish(attended.unflatten(0, (batch, 2)).mean(1), query)
+        previous, current = pair
+        batch, dims = query.shape[0], query.shape[-1]
+        weight, bias = self._joined()  # of the previous value, then of the query
+        projected = linear(previous, weight[:, :dims], bias) + linear(query + pos, weight[:, dims:])
+        offsets, weights = self._split(projected)
+        reference = (reference_B2Q2.transpose(1, 2) * level_sizes([shape], offsets) - 0.5)[:, :, None, :, None, None]
+        x, y = add_offsets(reference, offsets.unsqueeze(4))  # (B, Q, A, 2, 1, P)
+        image = torch.arange(2 * batch, device=query.device).view(2, batch, 1).permute(1, 2, 0)
+        if previous is current:
+            value, image = self.values(current), image % batch
+        else:
+            value = torch.cat([self.values(previous), self.values(current)])
+        attended = sample_images(value, [shape], image, x, y, weights.unsqueeze(4) * 0.5)
+        return self.finish(attended, query)
 
 
 class SpatialCrossAttention(DeformableAttention):
     """BEVFormer's: each cell samples the cameras that see its pillar, around the projected pillar points.
 
-    Offsets and weights depend on the query alone, so they are computed once per cell and then gathered by camera.
+    Offsets and weights depend on the query alone, so they are computed once per cell; the mean over cameras is part
+    of the weights.
     """
 
     def __init__(self, dims: int, heads: int, levels: int, points: int, dropout: float) -> None:
         super().__init__(dims, dims, heads, groups=levels, points=points, softmax_over=levels, dropout=dropout)
 
-    def forward(self, query: Tensor, features: Tensor, shapes: list[tuple[int, int]], view: CameraView) -> Tensor:
+    def forward(self, query: Tensor, features: Tensor, shapes: Shapes, view: CameraView) -> Tensor:
         """`features` (B * K, S, C): image features of all levels, one after the other."""
-        heads, levels, points = self.layout
-        images, slots, heights, _ = view.points.shape
-        offsets, weights = self.offsets_and_weights(query)
-        size = offsets.new_tensor([[w, h] for h, w in shapes]).view(levels, 1, 2)
-        per_cell = torch.cat([(offsets / size).flatten(2), weights.flatten(2)], -1).flatten(0, 1)
-        per_slot = per_cell.index_select(0, view.cell_of_slot).view(images, slots, -1)
-        offsets, weights = per_slot.split([heads * levels * points * 2, heads * levels * points], -1)
-        # Point p belongs to height p % Z.
-        offsets = offsets.reshape(images, slots, heads, levels, points // heights, heights, 2)
-        locations = (view.points.view(images, slots, 1, 1, 1, heights, 2) + offsets).flatten(4, 5)
-        weights = weights.reshape(images, slots, heads, levels, points)
-        attended = sample_deformable(self.values(features), shapes, locations, weights).flatten(0, 1)
-        # One zero row for cells that fewer cameras see. A gather, not a scatter: the order of the sum is fixed.
-        attended = torch.cat([attended, attended.new_zeros(1, attended.shape[1])])
-        total = attended.index_select(0, view.slots_of_cell[0])
-        for index in view.slots_of_cell[1:]:
-            total = total + attended.index_select(0, index)
-        return self.finish(total.view(query.shape) / view.cameras_of_cell, query)
+        offsets, weights = self.offsets_and_weights(query)  # (B, Q, A, L, P, .)
+        repeats = self.layout[2] // view.pixels.shape[3]  # point p belongs to height p % Z
+        pillars = view.pixels.unsqueeze(3).repeat(1, 1, 1, 1, repeats, 1) * level_sizes(shapes, offsets) - 0.5
+        x, y = add_offsets(pillars.unsqueeze(2), offsets.unsqueeze(3))  # (B, Q, A, S, L, P)
+        shares = view.share[:, :, None, :, None, None]
+        attended = sample_images(self.values(features), shapes, view.image, x, y, weights.unsqueeze(3) * shares)
+        return self.finish(attended, query)
 
 
 class BEVCrossAttention(DeformableAttention):
@@ -173,5 +181,7 @@ class BEVCrossAttention(DeformableAttention):
 
     def forward(self, query: Tensor, pos: Tensor, bev: Tensor, reference_BQ2: Tensor, shape: tuple[int, int]) -> Tensor:
         offsets, weights = self.offsets_and_weights(query + pos)
-        locations = reference_BQ2[:, :, None, None, None] + offsets / offsets.new_tensor([shape[1], shape[0]])
-        return self.finish(sample_deformable(self.values(bev), [shape], locations, weights), query)
+        reference = (reference_BQ2 * level_sizes([shape], offsets)[0] - 0.5)[:, :, None, None, None, None]
+        x, y = add_offsets(reference, offsets.unsqueeze(3))  # (B, Q, A, 1, 1, P)
+        image = torch.arange(len(bev), device=bev.device).view(-1, 1, 1)
+        return self.finish(sample_images(self.values(bev), [shape], image, x, y, weights.unsqueeze(3)), query)

@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sead_ray.errors import InputError
+from sead_ray.model.folding import fold_resnet
 from sead_ray.model.keys import check_keys
 from sead_ray.model.presets import VADSize
 from sead_ray.model.tensor_file import read_tensor_file
@@ -67,6 +68,7 @@ def build_image_network(size: VADSize, pretrained: bool) -> tuple[nn.Module, nn.
         }
     )
     _init(backbone, neck)
+    fold_resnet(backbone)
     return backbone, neck
 
 

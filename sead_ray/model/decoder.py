@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sead_ray.model.attention import BEVCrossAttention, FeedForward, MultiheadAttention
 from sead_ray.model.branches import class_branch, inverse_sigmoid, regression_branch
 from sead_ray.model.deformable import init_linear_
+from sead_ray.model.linear import Linear
 from sead_ray.model.presets import VADSize
 
 BOX_CODE = 10  # cx, cy, log w, log l, cz, log h, sin yaw, cos yaw, vx, vy
@@ -63,7 +64,7 @@ class AgentDecoder(nn.Module):
         self.size = size
         dims, layers = size.embed_dims, range(size.decoder_layers)
         self.query_embedding = nn.Embedding(size.agent_queries, 2 * dims)
-        self.reference_points = nn.Linear(dims, 3)
+        self.reference_points = Linear(dims, 3)
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in layers)
         self.cls_branches = nn.ModuleList(class_branch(dims, size.agent_classes) for _ in layers)
         self.reg_branches = nn.ModuleList(regression_branch(dims, BOX_CODE) for _ in layers)
@@ -100,7 +101,7 @@ class MapDecoder(nn.Module):
         dims, layers = size.embed_dims, range(size.decoder_layers)
         self.instance_embedding = nn.Embedding(size.map_instances, 2 * dims)
         self.point_embedding = nn.Embedding(size.map_points, 2 * dims)
-        self.reference_points = nn.Linear(dims, 2)
+        self.reference_points = Linear(dims, 2)
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in layers)
         self.cls_branches = nn.ModuleList(class_branch(dims, size.map_classes) for _ in layers)
         self.reg_branches = nn.ModuleList(regression_branch(dims, 2) for _ in layers)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sead_ray.model.attention import FeedForward, SpatialCrossAttention, TemporalSelfAttention
 from sead_ray.model.deformable import init_linear_
+from sead_ray.model.linear import Linear
 from sead_ray.model.presets import VADSize
 from sead_ray.model.projection import CameraView, pillar_points_m, view_cameras
 from sead_ray.model.rotate import rotate_bev
@@ -43,7 +44,7 @@ class BEVEncoder(nn.Module):
         self.level_embeds = nn.Parameter(torch.randn(size.level_embed_rows, dims))
         self.cams_embeds = nn.Parameter(torch.randn(size.num_cameras, dims))
         self.can_bus_mlp = nn.Sequential(
-            nn.Linear(size.can_bus_dims, dims // 2), nn.ReLU(), nn.Linear(dims // 2, dims), nn.ReLU()
+            Linear(size.can_bus_dims, dims // 2), nn.ReLU(), Linear(dims // 2, dims), nn.ReLU()
         )
         self.can_bus_mlp.add_module("norm", nn.LayerNorm(dims))
         self.layers = nn.ModuleList(EncoderLayer(size) for _ in range(size.encoder_layers))

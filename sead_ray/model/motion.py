@@ -15,6 +15,7 @@ from sead_ray.model.attention import FeedForward, MultiheadAttention
 from sead_ray.model.branches import class_branch, regression_branch
 from sead_ray.model.decoder import Agents, Maps
 from sead_ray.model.deformable import init_linear_
+from sead_ray.model.linear import Linear, linear
 from sead_ray.model.presets import VADSize
 
 
@@ -64,7 +65,7 @@ class NearMapLayer(_PostNormLayer):
         content = F.pad(lanes, (0, 0, 0, 1))
         key = attention.split(attention.project(content + key_pos, 1))
         value = attention.split(attention.project(content, 2))
-        own = attention.split(F.linear(F.linear(agent_pos, pos_mlp.weight), key_weight))  # (B, A, N, C / A)
+        own = attention.split(linear(linear(agent_pos, pos_mlp.weight), key_weight))  # (B, A, N, C / A)
         logits = q @ key.transpose(-1, -2)
         own_logit = (q.unflatten(2, (-1, modes)) * own.unsqueeze(3)).sum(-1).flatten(2)
         hidden = ~near.repeat_interleave(modes, 1).unsqueeze(1)
@@ -80,7 +81,7 @@ class LaneEncoder(nn.Module):
     def __init__(self, dims: int, layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(dims, dims // 2), nn.LayerNorm(dims // 2), nn.ReLU()) for _ in range(layers)
+            nn.Sequential(Linear(dims, dims // 2), nn.LayerNorm(dims // 2), nn.ReLU()) for _ in range(layers)
         )
         for layer in self.layers:
             nn.init.xavier_uniform_(layer.get_parameter("0.weight"))
@@ -111,10 +112,10 @@ class MotionHead(nn.Module):
         dims = size.embed_dims
         self.mode_query = nn.Embedding(size.modes, dims)
         self.agent_layer = InteractionLayer(size)
-        self.agent_pos = nn.Linear(2, dims)
+        self.agent_pos = Linear(2, dims)
         self.lane_encoder = LaneEncoder(dims, size.lane_layers)
         self.map_layer = NearMapLayer(size)
-        self.map_pos = nn.Linear(2, dims)
+        self.map_pos = Linear(2, dims)
         self.traj_branches = nn.ModuleList([regression_branch(2 * dims, 2 * size.future_steps)])
         self.traj_cls_branches = nn.ModuleList([class_branch(2 * dims, 1)])
         nn.init.orthogonal_(self.mode_query.weight)

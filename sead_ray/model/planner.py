@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sead_ray.model.branches import regression_branch
 from sead_ray.model.decoder import Agents
+from sead_ray.model.linear import Linear
 from sead_ray.model.motion import InteractionLayer, Motion, ego_position
 from sead_ray.model.presets import VADSize
 
@@ -21,15 +22,15 @@ class PlanningHead(nn.Module):
         dims = size.embed_dims
         self.ego_query = nn.Embedding(1, dims)
         self.agent_fusion = nn.Sequential(
-            nn.Linear(2 * size.modes * dims, dims), nn.LayerNorm(dims), nn.ReLU(), nn.Linear(dims, dims)
+            Linear(2 * size.modes * dims, dims), nn.LayerNorm(dims), nn.ReLU(), Linear(dims, dims)
         )
         self.agent_layer = InteractionLayer(size)
-        self.agent_pos = nn.Linear(2, dims)
+        self.agent_pos = Linear(2, dims)
         self.map_layer = InteractionLayer(size)
-        self.map_pos = nn.Linear(2, dims)
+        self.map_pos = Linear(2, dims)
         self.path_branch = regression_branch(2 * dims, size.commands * size.future_steps * 2)
         # Upstream's optional ego status, here from the CAN vector; not in the published sizes.
-        self.status = nn.Linear(size.can_bus_dims, dims) if size.ego_status else None
+        self.status = Linear(size.can_bus_dims, dims) if size.ego_status else None
 
     def forward(self, agents: Agents, motion: Motion, can_bus: Tensor) -> Tensor:
         """`can_bus` as the encoder reads it. Returns (B, commands, T, 2) per-step offsets, metres."""

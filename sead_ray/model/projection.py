@@ -1,6 +1,6 @@
 """Which BEV cells each camera sees, and where. Computed once per frame, shared by all encoder layers.
 
-Shape legend: B clips, K cameras, Q BEV cells, Z heights of a pillar, V slots of a camera.
+Shape legend: B clips, K cameras, Q BEV cells, Z heights of a pillar, S cameras of a cell.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ MIN_DEPTH = 1e-5  # VAD: point_sampling
 
 @dataclass(frozen=True)
 class CameraView:
-    """Cells gathered by camera, padded to the fullest camera of the batch.
+    """The images that each cell looks into, first camera first, and where.
 
     Attributes:
-        cell_of_slot: (B * K * V,) index into B * Q; padding points at cell 0 and is never read back.
-        points: (B * K, V, Z, 2) x, y of each pillar point in the image, 0..1.
-        slots_of_cell: (S, B * Q) index into B * K * V, or B * K * V where fewer than S cameras see the cell.
-        cameras_of_cell: (B, Q, 1) number of cameras that see the cell, at least 1.
+        image: (B, Q, S) index into B * K; 0 where fewer than S cameras see the cell.
+        share: (B, Q, S) one over the number of cameras that see the cell; 0 where fewer do.
+        pixels: (B, Q, S, Z, 2) x, y of each pillar point in the image, 0..1.
     """
 
-    cell_of_slot: Tensor
-    points: Tensor
-    slots_of_cell: Tensor
-    cameras_of_cell: Tensor
+    image: Tensor
+    share: Tensor
+    pixels: Tensor
 
 
 def pillar_points_m(pc_range: tuple[float, ...], bev_h: int, bev_w: int, heights: int, like: Tensor) -> Tensor:
@@ -60,32 +58,35 @@ def project(points_m: Tensor, lidar2img: Tensor, image_hw: tuple[int, int]) -> t
 
 
 def view_cameras(points_m: Tensor, heights: int, lidar2img: Tensor, image_hw: tuple[int, int]) -> CameraView:
-    """Gathers, for each sample by its own calibration, the cells that each camera sees.
+    """Finds, for each sample by its own calibration, the cameras that see each cell.
 
     A camera takes a cell if any of its pillar points is in view, and then samples around all of them (VAD).
-    Waits for the device once, to learn how many slots are needed.
     """
     uv, seen = project(points_m, lidar2img, image_hw)
     batch, cameras = uv.shape[:2]
     cells = uv.shape[2] // heights
-    uv = uv.view(batch, cameras, cells, heights * 2)
     mask = seen.view(batch, cameras, cells, heights).any(-1)
-    order = mask.long().cumsum(-1)  # 1-based place of a cell among those of its camera
     rank = mask.long().cumsum(1)  # 1-based place of a camera among those of its cell
-    slots, depth = (max(1, int(n)) for n in torch.stack([order[..., -1].max(), rank[:, -1].max()]).tolist())
+    seeing = rank[:, -1:]
+    slots = _most_cameras(seeing, cameras)
 
-    cell = torch.arange(cells, device=uv.device).expand(batch, cameras, cells)
-    index = cell.new_zeros(batch, cameras, slots + 1)
-    index = index.scatter(2, torch.where(mask, order - 1, slots), cell)[..., :slots]
-    points = torch.take_along_dim(uv, index.unsqueeze(-1), 2).view(batch * cameras, slots, heights, 2)
-
-    first = torch.arange(batch * cameras, device=uv.device).view(batch, cameras, 1) * slots
-    back = cell.new_full((batch, depth + 1, cells), batch * cameras * slots)
-    back = back.scatter(1, torch.where(mask, rank - 1, depth), first + order - 1)[:, :depth]
-    offset = torch.arange(batch, device=uv.device).view(batch, 1, 1) * cells
+    number = torch.arange(cameras, device=uv.device).view(1, cameras, 1).expand_as(rank)
+    camera = number.new_zeros(batch, slots + 1, cells)  # the last row takes what is not seen
+    camera = camera.scatter(1, torch.where(mask, rank - 1, slots), number)[:, :slots]
+    place = torch.arange(slots, device=uv.device).view(1, slots, 1)
+    share = torch.where(place < seeing, 1.0 / seeing.clamp(min=1), 0.0).to(uv.dtype)
+    camera = torch.where(place < seeing, camera, 0)
+    pixels = torch.take_along_dim(uv.view(batch, cameras, cells, heights * 2), camera.unsqueeze(-1), 1)
+    first_image = torch.arange(batch, device=uv.device).view(batch, 1, 1) * cameras
     return CameraView(
-        cell_of_slot=(index + offset).flatten(),
-        points=points,
-        slots_of_cell=back.transpose(0, 1).reshape(depth, batch * cells),
-        cameras_of_cell=rank[:, -1].clamp(min=1).unsqueeze(-1).to(uv.dtype),
+        image=(camera + first_image).transpose(1, 2),
+        share=share.transpose(1, 2),
+        pixels=pixels.transpose(1, 2).unflatten(-1, (heights, 2)),
     )
+
+
+def _most_cameras(seeing: Tensor, cameras: int) -> int:
+    """Cameras that see the cell that most see. On a GPU one would have to wait for this number: there, all of them."""
+    if seeing.device.type != "cpu" or type(seeing) is not Tensor or torch.compiler.is_compiling():
+        return cameras
+    return max(1, int(seeing.numpy().max(initial=0)))

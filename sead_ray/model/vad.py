@@ -120,8 +120,14 @@ class VAD(VADHead):
 
     def encode_bev(self, frame: FrameBatch, history: Tensor | None, has_history: Tensor | None = None) -> Tensor:
         """(B, Q, C); all that a history frame of training needs."""
-        features = self.neck(self.backbone(frame.images.flatten(0, 1)))
-        return self.encode(features, frame, history, has_history)
+        return self.encode(self.image_features(frame.images), frame, history, has_history)
+
+    def image_features(self, images: Tensor) -> list[Tensor]:
+        """(B, K, 3, H, W) through backbone and neck: (B * K, C, h, w) of each level."""
+        flat = images.flatten(0, 1)
+        if flat.device.type == "cpu":  # oneDNN is nearly twice as fast on channels that lie side by side
+            flat = flat.contiguous(memory_format=torch.channels_last)
+        return list(self.neck(self.backbone(flat)))
 
 
 def build_model(config: ModelConfig) -> VAD:

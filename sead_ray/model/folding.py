@@ -1,0 +1,60 @@
+"""Batch norms that do not train, folded into the convolution before them.
+
+In eval mode a batch norm multiplies and shifts each channel, so the convolution can do both: one pass over the
+activations less, forward and backward. The folded weight is computed in every call, so that gradients reach the
+convolution's own weight and a loaded checkpoint needs no preparation; names and shapes of the state stay as they were.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class FoldingConv2d(nn.Conv2d):
+    """A convolution that applies the batch norm after it while that one is in eval mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = cast("FoldedBatchNorm2d", self.__dict__["followed_by"])
+        if norm.training:
+            return super().forward(x)
+        scale = norm.scale()
+        shift = norm.bias - norm.running_mean * scale
+        if self.bias is not None:
+            shift = shift + self.bias * scale
+        return self._conv_forward(x, self.weight * scale.view(-1, 1, 1, 1), shift)
+
+
+class FoldedBatchNorm2d(nn.BatchNorm2d):
+    """A batch norm whose convolution does its work in eval mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.training else x
+
+    def scale(self) -> Tensor:
+        assert self.running_var is not None
+        return self.weight * torch.rsqrt(self.running_var + self.eps)
+
+
+def fold(conv: nn.Module, norm: nn.Module) -> None:
+    """Lets `conv` do the work of `norm`, which must be the only reader of its output; other kinds stay as they are."""
+    if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or not norm.track_running_stats:
+        return
+    if not norm.affine:
+        return
+    conv.__class__, norm.__class__ = FoldingConv2d, FoldedBatchNorm2d
+    conv.__dict__["followed_by"] = norm  # beside the submodules, so that the state's names stay
+
+
+def fold_resnet(backbone: nn.Module) -> None:
+    """Pairs up the convolutions and batch norms of mmdet's ResNet: conv1 and bn1, conv2 and bn2, ..., downsample."""
+    for module in backbone.modules():
+        children = dict(module.named_children())
+        for name, conv in children.items():
+            if name.startswith("conv") and f"bn{name[4:]}" in children:
+                fold(conv, children[f"bn{name[4:]}"])
+        downsample = children.get("downsample")
+        if isinstance(downsample, nn.Sequential) and len(downsample) == 2:
+            fold(downsample[0], downsample[1])

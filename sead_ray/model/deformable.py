@@ -39,7 +39,9 @@ def sample_deformable(value_NTAD: Tensor, shapes: Shapes, locations_NQALP2: Tens
     return sample_images(value_NTAD, shapes, image, x.unsqueeze(3), y.unsqueeze(3), weights_NQALP.unsqueeze(3))
 
 
-def sample_images(value_ITAD: Tensor, shapes: Shapes, image_NQS: Tensor, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+def sample_images(
+    value_ITAD: Tensor, shapes: Shapes, image_NQS: Tensor, x: Tensor, y: Tensor, weights: Tensor
+) -> Tensor:
     """The same where a query samples S images, named by `image_NQS` (also (N, 1, S)).
 
     Args:

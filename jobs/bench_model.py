@@ -1,0 +1,62 @@
+"""Measures VAD: seconds per frame of backbone and neck alone and of the whole forward pass, a training step, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from jobs.cli import run_job
+from sead_ray.benchmark.model import ModelBenchConfig, bench_model
+from sead_ray.errors import InputError
+
+
+class BenchModelConfig(ModelBenchConfig):
+    output: str | None = None
+    """JSON file for the figures; None: print them only."""
+
+
+def plan(config: BenchModelConfig) -> str:
+    step = f"a training step on a queue of {config.queue_length}, " if config.train else ""
+    return (
+        f"Would measure {config.model.preset} on {config.torch_device().type} in {config.precision}: backbone, neck, "
+        f"the whole forward pass, {step}batch {config.batch}, 6 cameras at {config.height} x {config.width}, "
+        f"{config.repeats} times in turn after a warm-up."
+    )
+
+
+def job(config: BenchModelConfig) -> str:
+    if config.output and not Path(config.output).resolve().parent.is_dir():
+        raise InputError(f"output: the folder {Path(config.output).resolve().parent} does not exist.")
+    settings = ModelBenchConfig.model_validate(config.model_dump(exclude={"output"}))
+    result = bench_model(settings, lambda line: print(line, file=sys.stderr, flush=True))
+    if config.output:
+        partial = f"{config.output}.partial"
+        Path(partial).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        os.replace(partial, config.output)
+    return table(result)
+
+
+def table(result: dict[str, Any]) -> str:
+    machine, setting = result["machine"], result["setting"]
+    lines = [
+        f"{setting['model']['preset']}, batch {setting['batch']}, 6 x {setting['height']} x {setting['width']}, "
+        f"{setting['precision']}, {machine['name']}, {machine['threads']} threads, torch {machine['torch']}",
+        "",
+        f"{'':28}{'seconds':>10}{'per frame':>12}{'ratio':>8}",
+    ]
+    for name, seconds in result["seconds"].items():
+        frame, ratio = result["seconds_per_frame"][name], result["ratios"].get(name, 1.0)
+        lines.append(f"{name.replace('_', ' '):28}{seconds:10.4f}{frame:12.4f}{ratio:8.2f}")
+    for title, parts in (("forward pass", result["parts"]), ("training step", result["training_parts"])):
+        if parts:
+            lines += ["", f"{title}, by part"]
+            lines += [f"  {name.replace('_', ' '):26}{seconds:10.4f}" for name, seconds in parts.items()]
+    lines += ["", "peak memory, GiB: " + ", ".join(f"{k} {v:.2f}" for k, v in result["peak_memory_gib"].items())]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_job(__doc__, job, plan, schema=BenchModelConfig, prog="python -m jobs.bench_model")

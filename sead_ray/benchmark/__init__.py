@@ -1,0 +1,1 @@
+"""Measurements of speed and memory that users can repeat with a job."""

@@ -1,0 +1,76 @@
+"""Interleaved timing and peak memory, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+class Stopwatch:
+    """Seconds by name. Waits for the device around every measurement.
+
+    Attributes:
+        seconds: name -> one entry for each measurement.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, list[float]] = {}
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        start = self.now()
+        yield
+        self.seconds.setdefault(name, []).append(self.now() - start)
+
+    @contextmanager
+    def modules(self, named: dict[str, nn.Module]) -> Iterator[None]:
+        """Measures every call of the named modules inside."""
+        starts: dict[str, float] = {}
+
+        def before(name: str) -> Callable[..., None]:
+            return lambda *_: starts.update({name: self.now()})
+
+        def after(name: str) -> Callable[..., None]:
+            return lambda *_: self.seconds.setdefault(name, []).append(self.now() - starts[name])
+
+        handles = [module.register_forward_pre_hook(before(name)) for name, module in named.items()]
+        handles += [module.register_forward_hook(after(name)) for name, module in named.items()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def medians(self) -> dict[str, float]:
+        return {name: statistics.median(values) for name, values in self.seconds.items()}
+
+
+def median_ratio(values: list[float], base: list[float]) -> float:
+    """Median of the ratios of neighbours in time: what disturbs the machine for a while disturbs both alike."""
+    return statistics.median(value / reference for value, reference in zip(values, base, strict=True))
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Of the GPU since `reset_peak_memory`; on a CPU, resident memory of the process since its start."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 2**30

@@ -91,28 +91,24 @@ def test_cells_are_row_major_from_the_rear_left() -> None:
     torch.testing.assert_close(points[3, 2, 0, :2], torch.tensor([10.0, 22.5]))
 
 
-def test_slots_invert_the_gather() -> None:
-    """Every (camera, cell) that sees each other has a slot with that cell's points; nothing else is read back."""
+def test_every_cell_knows_the_cameras_that_see_it() -> None:
+    """Every (camera, cell) that see each other are paired once, with that cell's points; shares sum to 1."""
     lidar2img = torch.stack([camera_ring(1), camera_ring(2)])
     points_m = pillar_points_m((-15, -30, -2, 15, 30, 2), 8, 6, 4, lidar2img)
     view = view_cameras(points_m, 4, lidar2img, (64, 96))
     uv, seen = project(points_m, lidar2img, (64, 96))
     mask = seen.view(2, 6, 48, 4).any(-1)
-    slots = view.points.shape[1]
     expected = {(b * 6 + k, b * 48 + q) for b, k, q in mask.nonzero().tolist()}
     found = set()
-    for cell in range(96):
-        for slot in view.slots_of_cell[:, cell].tolist():
-            if slot < 12 * slots:
-                assert view.cell_of_slot[slot] == cell
-                image, place = divmod(slot, slots)
-                torch.testing.assert_close(
-                    view.points[image, place], uv.view(12, 48, 4, 2)[image, cell - 48 * (image // 6)]
-                )
-                found.add((image, cell))
+    for sample, cell, place in (view.share > 0).nonzero().tolist():
+        image = int(view.image[sample, cell, place])
+        torch.testing.assert_close(view.pixels[sample, cell, place], uv.view(12, 48, 4, 2)[image, cell])
+        assert (image, sample * 48 + cell) not in found
+        found.add((image, sample * 48 + cell))
     assert expected
     assert found == expected
-    assert torch.equal(view.cameras_of_cell.squeeze(-1), mask.sum(1).clamp(min=1).float())
+    torch.testing.assert_close(view.share.sum(-1), mask.any(1).float())
+    assert view.share.shape[-1] == mask.sum(1).max()
 
 
 def test_a_point_straight_ahead_is_in_the_front_camera_only() -> None:

@@ -67,7 +67,7 @@ def random_targets(seed: int) -> FrameTargets:
         attributes=attributes,
         map_points=points,
         map_labels=rng.integers(0, len(MAP_CLASSES), LINES),
-        ego_future=np.tile(np.float32([0.0, STEP_M]), (FUTURE_STEPS, 1)),
+        ego_future=np.tile(np.array([0.0, STEP_M], np.float32), (FUTURE_STEPS, 1)),
         ego_future_mask=np.ones(FUTURE_STEPS, np.float32),
         command=2,
         future_valid=True,

@@ -6,7 +6,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import torch
@@ -30,13 +30,13 @@ class Stopwatch:
         return time.perf_counter()
 
     @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> Generator[None, None, None]:
         start = self.now()
         yield
         self.seconds.setdefault(name, []).append(self.now() - start)
 
     @contextmanager
-    def modules(self, named: dict[str, nn.Module]) -> Iterator[None]:
+    def modules(self, named: dict[str, nn.Module]) -> Generator[None, None, None]:
         """Measures every call of the named modules inside."""
         starts: dict[str, float] = {}
 

@@ -16,30 +16,35 @@ from torch import Tensor, nn
 class FoldingConv2d(nn.Conv2d):
     """A convolution that applies the batch norm after it while that one is in eval mode."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         norm = cast("FoldedBatchNorm2d", self.__dict__["followed_by"])
         if norm.training:
-            return super().forward(x)
-        scale = norm.scale()
-        shift = norm.bias - norm.running_mean * scale
+            return super().forward(input)
+        scale, shift = norm.scale_and_shift()
         if self.bias is not None:
             shift = shift + self.bias * scale
-        return self._conv_forward(x, self.weight * scale.view(-1, 1, 1, 1), shift)
+        return self._conv_forward(input, self.weight * scale.view(-1, 1, 1, 1), shift)
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
     """A batch norm whose convolution does its work in eval mode."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.training else x
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) if self.training else input
 
-    def scale(self) -> Tensor:
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """(C,) each: what eval mode multiplies a channel with and then adds."""
+        assert self.running_mean is not None
         assert self.running_var is not None
-        return self.weight * torch.rsqrt(self.running_var + self.eps)
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
 
 
 def fold(conv: nn.Module, norm: nn.Module) -> None:
-    """Lets `conv` do the work of `norm`, which must be the only reader of its output; other kinds stay as they are."""
+    """Lets `conv` do the work of `norm`, which must be the only reader of its output; other kinds stay as they are.
+
+    A conversion that replaces the norm (`convert_sync_batchnorm`) must come before.
+    """
     if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or not norm.track_running_stats:
         return
     if not norm.affine:

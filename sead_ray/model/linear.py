@@ -52,7 +52,12 @@ class _OneDNNLinear(torch.autograd.Function):
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(_dense(x), _dense(weight), bias, "none", [], "")
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Itself if dense or a transposed dense matrix, else a copy: on a slice, oneDNN is slower by orders of magnitude."""
+    return x if x.is_contiguous() or (x.dim() == 2 and x.t().is_contiguous()) else x.contiguous()
 
 
 def _fits_onednn(x: Tensor, weight: Tensor) -> bool:

@@ -56,7 +56,7 @@ def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _dense(x: Tensor) -> Tensor:
-    """Itself if dense or a transposed dense matrix, else a copy: on a slice, oneDNN is slower by orders of magnitude."""
+    """Itself if dense or the transpose of a dense matrix, else a copy: on a slice, oneDNN runs a reference loop."""
     return x if x.is_contiguous() or (x.dim() == 2 and x.t().is_contiguous()) else x.contiguous()
 
 

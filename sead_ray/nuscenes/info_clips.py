@@ -78,12 +78,13 @@ class InfoReader:
         """The clip of a scene's infos, which are in the order of time."""
         facts = self.facts(infos)
         sizes = self._sizes(infos)
-        bare = [frame_of(info, sizes) for info in infos]
+        with_can = self._data.can_bus == "auto"
+        bare = [frame_of(info, sizes, with_can) for info in infos]
         start_us, stop_us = bare[0].timestamp_us, bare[-1].timestamp_us
-        with_can = self._data.can_bus == "auto" and self.store.exists(CAN_FOLDER)
-        can = read_can_poses(self.store, facts.name, start_us, stop_us) if with_can else None
+        has_files = with_can and self.store.exists(CAN_FOLDER)
+        can = read_can_poses(self.store, facts.name, start_us, stop_us) if has_files else None
         driven = driven_frames(bare, can=None, steering=None, location=facts.location)
-        frames = tuple(with_own_drive(frame, info) for frame, info in zip(driven, infos))
+        frames = tuple(with_own_drive(frame, info, with_can) for frame, info in zip(driven, infos))
         acc, yaw = clip_dynamics(frames, can)
         return Clip(
             clip_token=infos[0]["scene_token"],

@@ -38,15 +38,16 @@ def scenes_of(infos: Sequence[Info], path: str) -> dict[str, list[Info]]:
     return scenes
 
 
-def frame_of(info: Info, sizes: Sizes) -> Frame:
+def frame_of(info: Info, sizes: Sizes, with_can: bool = True) -> Frame:
     """The frame without what the whole clip decides where the info does not hold it: command and ego state.
 
     Args:
         sizes: camera → pixels of its images.
+        with_can: take the CAN vector's [7:16] from the info; else they are 0 (`data.can_bus: off`).
     """
     owner = f"info {info['token']}"
     global_from_ego = pose(info, "ego2global", owner)
-    rates = numbers(info, "can_bus", (18,), owner)[7:16]
+    rates = numbers(info, "can_bus", (18,), owner)[7:16] * with_can
     return Frame(
         token=info["token"],
         timestamp_us=whole(info, "timestamp", owner),
@@ -58,7 +59,7 @@ def frame_of(info: Info, sizes: Sizes) -> Frame:
     )
 
 
-def with_own_drive(frame: Frame, info: Info) -> Frame:
+def with_own_drive(frame: Frame, info: Info, with_can: bool = True) -> Frame:
     """Takes command and ego state from the info where it holds them (test infos do not)."""
     owner = f"info {info['token']}"
     if "gt_ego_fut_cmd" in info:
@@ -66,7 +67,7 @@ def with_own_drive(frame: Frame, info: Info) -> Frame:
         if sorted(one_hot.tolist()) != [0.0] * (len(Command) - 1) + [1.0]:
             raise InputError(f"{owner} has a gt_ego_fut_cmd that names not exactly one command.")
         frame = replace(frame, command=Command(int(one_hot.argmax())))
-    if "gt_ego_lcf_feat" in info:
+    if with_can and "gt_ego_lcf_feat" in info:
         frame = replace(frame, ego_state=numbers(info, "gt_ego_lcf_feat", (9,), owner))
     return frame
 

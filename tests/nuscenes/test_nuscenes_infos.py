@@ -70,6 +70,14 @@ def test_import_agrees_with_prepare(infos: Files, tiny_config: RunConfig, tiny_r
     assert list(unequal(labels, expected, 1e-6)) == []
 
 
+def test_import_agrees_without_can(infos: Files, tiny_config: RunConfig, tmp_path: Path) -> None:
+    data = tiny_config.data.model_copy(update={"can_bus": "off"})
+    scene = infos["val"]["infos"][0]["scene_token"]
+    rows = [info for info in infos["val"]["infos"] if info["scene_token"] == scene]
+    run = import_files({"train": {"infos": rows}}, tiny_config.model_copy(update={"data": data}), tmp_path)
+    assert list(unequal(clip_rows(run)[scene], NuScenesFolder(data).clip(scene, "pool").to_row(), 1e-6)) == []
+
+
 def test_category_table_is_recognised(infos: Files) -> None:
     rows = infos["train"]["infos"]
     assert category_table(rows) == OBJECT_CATEGORIES

@@ -37,8 +37,8 @@ _FRAME = pa.struct(
     ]
 )
 _VERSION = ("schema_version", pa.int32())
-# Columns that came with a later version (2: the attribute, the ego state; 3: each shift's own sum, the BEV's, who is selectable),
-# without which older files stay readable.
+# Columns that came with a later version (2: the attribute, the ego state; 3: each shift's own sum, the BEV's, who is
+# selectable), without which older files stay readable.
 LATER_COLUMNS = frozenset(
     {
         "annotations.attribute",

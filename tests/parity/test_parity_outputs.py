@@ -69,9 +69,12 @@ def test_output_is_upstreams(archive: Archive, name: str) -> None:
 
 @outputs(MARGINS)
 def test_margins_are_upstreams(archive: Archive, name: str) -> None:
+    """Each margin is one score's or one point's distance to a limit: the noise of those outputs is its own."""
     frame, base = name.split("_", 1)
     value = quantity(base, frames(archive)[frame], vad(archive)).numpy()
-    np.testing.assert_allclose(value, archive.array(FILE, name), rtol=0, atol=allowed(archive, name))
+    sources = (name, f"{frame}_map_all_cls_scores", f"{frame}_map_all_pts_preds")
+    limit = max(allowed(archive, source) for source in sources)
+    np.testing.assert_allclose(value, archive.array(FILE, name), rtol=0, atol=limit)
 
 
 @outputs(KEY_COUNTS)

@@ -1,4 +1,8 @@
-"""Turns a nuScenes folder into clips.parquet (no label in it) and labels.parquet, in the run folder."""
+"""Turns a nuScenes folder into clips.parquet (no label in it) and labels.parquet, in the run folder.
+
+Runs on Ray over scenes; start it again to go on where it was. --verify decodes every image first and reports all
+missing or broken files in verify/report.json; nothing is published, and the exit code is 2, where there are any.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,23 @@ from sead_ray.stages import layout
 from sead_ray.stages.lock import driver_lock
 from sead_ray.stages.plan import describe_plan
 from sead_ray.stages.prepare import ensure_world, prepare
-from sead_ray.stages.rounds import claim_config
+from sead_ray.stages.rounds import claim_config, located
 from sead_ray.storage import Store
 
 
+class PrepareJobConfig(RunConfig):
+    verify: bool = False
+    """Decode every image, and report missing or broken files by clip without stopping at the first."""
+
+
 def job(config: RunConfig) -> str:
+    verify = isinstance(config, PrepareJobConfig) and config.verify
+    config = _run_config(config)
     run = Store(config.run_dir)
     with driver_lock(run):
         claim_config(run, config)
         ensure_world(config)
-        prepare(run, config)
+        prepare(run, config, verify)
     facts = run.manifest(layout.CLIPS)
     return (
         f"{facts['pool_clips']} pool clips ({facts['pool_frames']} frames), {facts['val_clips']} val clips "
@@ -25,5 +36,13 @@ def job(config: RunConfig) -> str:
     )
 
 
+def plan(config: RunConfig) -> str:
+    return describe_plan(_run_config(config))
+
+
+def _run_config(config: RunConfig) -> RunConfig:
+    return located(RunConfig.model_validate(config.model_dump(exclude={"verify"})))
+
+
 if __name__ == "__main__":
-    run_job(__doc__, job, describe_plan, prog="python -m jobs.prepare_clips")
+    run_job(__doc__, job, plan, schema=PrepareJobConfig, prog="python -m jobs.prepare_clips")

@@ -111,6 +111,14 @@ class TrainConfig(Schema):
     """Worker failures that a training run survives; -1: any number."""
 
 
+class PrepareConfig(Schema):
+    """How many scenes are prepared at a time; changes nothing in what comes out."""
+
+    max_workers: int | None = Field(default=None, ge=1)
+    """None: one for each CPU of the cluster."""
+    cpus_per_worker: float = Field(default=0.5, gt=0)
+
+
 class ScoreConfig(Schema):
     """Feature shift and key frames (SEAD sec. 3.3)."""
 
@@ -285,6 +293,7 @@ class RunConfig(Schema):
     seed: int = 0
     data: DataConfig = DataConfig()
     world: WorldConfig = WorldConfig()
+    prepare: PrepareConfig = PrepareConfig()
     image: ImageConfig = ImageConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()

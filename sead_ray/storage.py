@@ -1,8 +1,9 @@
 """The run folder: where each stage's output lies, and how it is published.
 
-A path is local or s3://, gs:// through pyarrow.fs. A file becomes visible whole or not at all. A stage's output is a
-folder that counts only once its manifest exists; the manifest is written last, so a killed stage leaves no trace
-that a later one could take for a result.
+A path is local or s3://, gs:// through pyarrow.fs, with the credentials and endpoint of the usual environment
+(AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL for S3-compatible stores, GOOGLE_APPLICATION_CREDENTIALS, …). A file
+becomes visible whole or not at all. A stage's output is a folder that counts only once its manifest exists; the
+manifest is written last, so a killed stage leaves no trace that a later one could take for a result.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,8 @@ from sead_ray.errors import InputError
 from sead_ray.schemas import LATER_COLUMNS, check_schema
 
 MANIFEST = "manifest.json"
+SCHEMES = ("s3", "gs")
+CHUNK_BYTES = 8 * 2**20
 
 Names = list[str]  # inside Store, `list` is its method
 
@@ -38,7 +44,10 @@ class Store:
 
     def __post_init__(self) -> None:
         root = self.root.removeprefix("file://")
-        object.__setattr__(self, "root", root.rstrip("/") if "://" in root else os.path.abspath(root))
+        scheme, separator, rest = root.partition("://")
+        if separator and (scheme not in SCHEMES or not rest.strip("/")):
+            raise InputError(f"{self.root} is neither a local path nor s3://bucket/folder or gs://bucket/folder.")
+        object.__setattr__(self, "root", root.rstrip("/") if separator else os.path.abspath(root))
 
     @property
     def is_local(self) -> bool:
@@ -54,28 +63,52 @@ class Store:
         return Store(self.path(key))
 
     def read_bytes(self, key: str) -> bytes:
-        fs, path = self._open(key)
-        try:
-            with fs.open_input_stream(path) as stream:
-                return stream.read()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise InputError(f"{self.path(key)} does not exist.") from None
-        except OSError as error:
-            raise InputError(f"{self.path(key)} cannot be read: {' '.join(str(error).split()).rstrip('.')}.") from None
+        with self._reading(key) as (fs, path), fs.open_input_file(path) as file:
+            return file.read()
 
-    def write_bytes(self, key: str, data: bytes) -> None:
-        """Atomic: readers see the old content or the whole new one."""
-        fs, path = self._open(key)
-        if not self.is_local:  # a single PUT is atomic
-            with fs.open_output_stream(path) as stream:
-                stream.write(data)
+    def read_chunks(self, key: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """The file piece by piece, for what is too large to hold."""
+        with self._reading(key) as (fs, path), fs.open_input_stream(path, buffer_size=chunk_bytes) as stream:
+            while chunk := stream.read(chunk_bytes):
+                yield chunk
+
+    @contextmanager
+    def local_copy(self, key: str) -> Generator[Path, None, None]:
+        """A local folder that holds `key`, for libraries that open paths: the root itself, or a temporary copy."""
+        if self.is_local:
+            yield Path(self.root)
             return
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / key
+            target.parent.mkdir(parents=True)
+            target.write_bytes(self.read_bytes(key))
+            yield Path(folder)
+
+    def write_bytes(self, key: str, data: bytes | pa.Buffer) -> None:
+        """Atomic: readers see the old content or the whole new one."""
+        if self.is_local:
+            with self._replacing(key) as temporary, open(temporary, "wb") as file:
+                file.write(data)
+            return
+        with self._reaching(key) as (fs, path), fs.open_output_stream(path) as stream:
+            stream.write(data)  # all in one call: closing the stream is what makes the object visible
+
+    @contextmanager
+    def _replacing(self, key: str) -> Generator[str, None, None]:
+        """A temporary local file whose content becomes that of `key` where the block ends without an error."""
+        if not self.is_local:
+            with tempfile.TemporaryDirectory() as folder:
+                temporary = f"{folder}/content"
+                yield temporary
+                with pa.memory_map(temporary) as mapped:
+                    self.write_bytes(key, mapped.read_buffer())
+            return
+        path = self.path(key)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         temporary = f"{path}.{uuid.uuid4().hex}.tmp"
         try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
@@ -91,43 +124,49 @@ class Store:
         self.write_bytes(key, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
     def exists(self, key: str) -> bool:
-        fs, path = self._open(key)
-        return fs.get_file_info(path).type != pafs.FileType.NotFound
+        with self._reaching(key) as (fs, path):
+            return fs.get_file_info(path).type != pafs.FileType.NotFound
 
     def list(self, key: str = "", suffix: str = "") -> Names:
         """Names of the files directly below `key`, sorted; unfinished ones (.tmp) are left out."""
-        fs, path = self._open(key)
-        infos = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-        return sorted(
-            info.base_name
+        return sorted(name for name in self.sizes(key) if name.endswith(suffix))
+
+    def sizes(self, key: str = "") -> dict[str, int]:
+        """Bytes of each file directly below `key`, by name: one listing instead of a question a file."""
+        with self._reaching(key) as (fs, path):
+            infos = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        return {
+            info.base_name: info.size
             for info in infos
-            if info.type == pafs.FileType.File
-            and info.base_name.endswith(suffix)
-            and not info.base_name.endswith(".tmp")
-        )
+            if info.type == pafs.FileType.File and not info.base_name.endswith(".tmp")
+        }
+
+    def stamps(self, keys: Iterable[str]) -> dict[str, str]:
+        """Size and time of the last change of each file, to tell whether it is still the one that was read."""
+        wanted = [*keys]
+        fs, _ = self._open("")
+        with self._reaching(""):
+            infos = fs.get_file_info([self._open(key)[1] for key in wanted])
+        return {key: f"{info.size}-{info.mtime_ns}" for key, info in zip(wanted, infos, strict=True)}
 
     def remove(self, key: str) -> None:
         """Removes a file or a folder with all it holds; nothing happens where there is none."""
-        fs, path = self._open(key)
-        kind = fs.get_file_info(path).type
-        if kind == pafs.FileType.Directory:
-            fs.delete_dir(path)
-        elif kind == pafs.FileType.File:
-            fs.delete_file(path)
+        with self._reaching(key) as (fs, path):
+            kind = fs.get_file_info(path).type
+            if kind == pafs.FileType.Directory:
+                fs.delete_dir(path)
+            elif kind == pafs.FileType.File:
+                fs.delete_file(path)
 
     def write_table(self, key: str, rows: Iterable[dict[str, Any]], schema: pa.Schema, group: int = 1024) -> None:
         """Rows (dicts) to one Parquet file, atomically, in row groups of `group`; bytes depend on the rows alone."""
-        sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-            batch: list[dict[str, Any]] = []
-            for row in rows:
-                batch.append(row)
-                if len(batch) == group:
-                    writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-                    batch = []
-            if batch:
-                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-        self.write_bytes(key, sink.getvalue().to_pybytes())
+        self.write_groups(key, (pa.Table.from_pylist(part, schema=schema) for part in _batched(rows, group)), schema)
+
+    def write_groups(self, key: str, groups: Iterable[pa.Table], schema: pa.Schema) -> None:
+        """Tables to one Parquet file, atomically, each a row group; holds one of them at a time."""
+        with self._replacing(key) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for table in groups:
+                writer.write_table(table.combine_chunks(), row_group_size=max(1, len(table)))
 
     def iter_rows(
         self,
@@ -172,13 +211,20 @@ class Store:
             self._checked(key, schema)
         return pads.dataset([self._open(key)[1] for key in keys], filesystem=self._open("")[0], format="parquet")
 
-    def _checked(self, key: str, schema: pa.Schema) -> pq.ParquetFile:
-        """The file, once it is known to be there, readable, of this schema and not newer than this program."""
+    def parquet_file(self, key: str) -> pq.ParquetFile:
+        """Opened for reading row groups; `InputError` where there is no such file."""
         fs, path = self._open(key)
         if not self.exists(key):
             raise InputError(f"{self.path(key)} does not exist.")
         try:
-            file = pq.ParquetFile(path, filesystem=fs)
+            return pq.ParquetFile(path, filesystem=fs)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(key, error) from None
+
+    def _checked(self, key: str, schema: pa.Schema) -> pq.ParquetFile:
+        """The file, once it is known to be there, readable, of this schema and not newer than this program."""
+        file = self.parquet_file(key)
+        try:
             versions: set[int] = set()
             if "schema_version" in file.schema_arrow.names:
                 for batch in file.iter_batches(columns=["schema_version"]):
@@ -189,16 +235,11 @@ class Store:
         return file
 
     def _unreadable(self, key: str, error: Exception) -> InputError:
-        reason = " ".join(str(error).split()).rstrip(".")
-        return InputError(f"{self.path(key)} is not a readable Parquet file: {reason}.")
+        return InputError(f"{self.path(key)} is not a readable Parquet file: {_reason(error)}.")
 
     def publish(self, key: str, facts: dict[str, Any]) -> None:
         """Publishes the folder `key`: writes its manifest, with the SHA-256 of each file directly in it."""
-        files = {
-            name: hashlib.sha256(self.read_bytes(f"{key}/{name}")).hexdigest()
-            for name in self.list(key)
-            if name != MANIFEST
-        }
+        files = {name: self._sha256(f"{key}/{name}") for name in self.list(key) if name != MANIFEST}
         self.write_json(f"{key}/{MANIFEST}", {**facts, "files": files})
 
     def is_published(self, key: str) -> bool:
@@ -207,9 +248,58 @@ class Store:
     def manifest(self, key: str) -> dict[str, Any]:
         return self.read_json(f"{key}/{MANIFEST}")
 
+    def _sha256(self, key: str) -> str:
+        digest = hashlib.sha256()
+        for chunk in self.read_chunks(key):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    @contextmanager
+    def _reading(self, key: str) -> Generator[tuple[pafs.FileSystem, str], None, None]:
+        try:
+            yield self._open(key)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise InputError(f"{self.path(key)} does not exist.") from None
+        except OSError as error:
+            raise InputError(f"{self.path(key)} cannot be read: {_reason(error)}.") from None
+
+    @contextmanager
+    def _reaching(self, key: str) -> Generator[tuple[pafs.FileSystem, str], None, None]:
+        """Of a bucket, wrong credentials, names and endpoints are the user's to mend; a local disk's faults are not."""
+        try:
+            yield self._open(key)
+        except OSError as error:
+            if self.is_local:
+                raise
+            raise InputError(f"{self.path(key)} cannot be reached: {_reason(error)}.") from None
+
     def _open(self, key: str) -> tuple[pafs.FileSystem, str]:
         full = self.path(key)
         if self.is_local:
             return pafs.LocalFileSystem(), full
-        fs, path = pafs.FileSystem.from_uri(full)
-        return fs, path
+        scheme, _, path = full.partition("://")
+        try:
+            return _bucket_filesystem(f"{scheme}://{path.partition('/')[0]}"), path
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{full} cannot be opened: {_reason(error)}.") from None
+
+
+@lru_cache(maxsize=16)
+def _bucket_filesystem(uri: str) -> pafs.FileSystem:
+    """One client a bucket and process: a new one each time would look up region and credentials again."""
+    return pafs.FileSystem.from_uri(uri)[0]
+
+
+def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

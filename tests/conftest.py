@@ -44,7 +44,7 @@ def tiny_config(tiny_world: str, tmp_path_factory: pytest.TempPathFactory) -> Ru
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_config: RunConfig) -> Store:
+def tiny_run(tiny_config: RunConfig, ray_cluster: None) -> Store:
     """The run folder with clips and labels published; read it, do not write into it."""
     run = Store(tiny_config.run_dir)
     prepare(run, tiny_config)

@@ -20,11 +20,14 @@ from sead_ray.nuscenes.tables import (
     LIDAR,
     DriveTables,
     Row,
+    Table,
+    TableSource,
     check_unit,
     key_frame,
     numbers_of,
     partner,
     read_drive_tables,
+    read_table,
     scene_samples,
 )
 from sead_ray.records import CAMERAS, Camera, Clip, Command, Frame, FrameLabels
@@ -32,6 +35,7 @@ from sead_ray.storage import Store
 
 if TYPE_CHECKING:
     from sead_ray.nuscenes.labels import LabelReader
+    from sead_ray.nuscenes.map_vectors import LocationMap
 
 
 class NuScenesFolder:
@@ -42,10 +46,20 @@ class NuScenesFolder:
             missing; later for every damaged row or file, by its token or name.
     """
 
-    def __init__(self, data: DataConfig) -> None:
+    def __init__(
+        self,
+        data: DataConfig,
+        tables: TableSource | None = None,
+        maps: dict[str, LocationMap] | None = None,
+        check_images: bool = True,
+    ) -> None:
+        """Workers on one scene of a large folder give that scene's `tables`, keep `maps` from scene to scene, and
+        leave out `check_images`, one question to the file system an image, where the driver has asked them all."""
         self.data = data
         self.store = Store(data.root)
-        if not self.store.exists(data.version):
+        self._source: TableSource = tables or self.store
+        self._maps, self._check_images = maps, check_images
+        if not self._source.exists(data.version):
             raise InputError(
                 f"{self.store.path(data.version)} does not exist: data.root and data.version must name a folder."
             )
@@ -54,18 +68,23 @@ class NuScenesFolder:
 
     @cached_property
     def tables(self) -> DriveTables:
-        return read_drive_tables(self.store, self.data.version)
+        return read_drive_tables(self._source, self.data.version)
+
+    @cached_property
+    def scene_rows(self) -> Table:
+        """The scenes alone: what splits need."""
+        return read_table(self._source, self.data.version, "scene")
 
     @cached_property
     def _label_reader(self) -> LabelReader:
         from sead_ray.nuscenes.labels import LabelReader  # late: clips must work where no annotation exists
 
-        return LabelReader(self.store, self.data.version)
+        return LabelReader(self.store, self.data.version, self._source, self._maps)
 
     def scenes(self, split: Split) -> list[str]:
         """Tokens of the split's scenes that this folder holds, by name; of a list of names, all must be there."""
         names = set(split_scene_names(self.store, self.data.version, split))
-        found = sorted((scene["name"], token) for token, scene in self.tables.scenes.items() if scene["name"] in names)
+        found = sorted((scene["name"], token) for token, scene in self.scene_rows.items() if scene["name"] in names)
         where = self.store.path(self.data.version)
         if is_list(split) and (missing := sorted(names - {name for name, _ in found})):
             raise InputError(f"Scene {missing[0]!r}, which {name_of(split)} names, is not in {where}/scene.json.")
@@ -83,7 +102,7 @@ class NuScenesFolder:
     def check_logs_disjoint(self) -> None:
         """Refuses a pool and a val split that share a scene, or (unless allowed) a log."""
         pool, val = self.pool_scenes(), self.val_scenes()
-        scenes = self.tables.scenes
+        scenes = self.scene_rows
         if shared := sorted(set(pool) & set(val)):
             raise InputError(f"Scene {shared[0]} ({scenes[shared[0]]['name']}) is in both the pool and val.")
         log_of = {token: scenes[token]["log_token"] for token in [*pool, *val]}
@@ -158,7 +177,7 @@ class NuScenesFolder:
         intrinsics = np.reshape(numbers_of(flat, {"camera_intrinsic": 9}, owner), (3, 3))
         if min(row["width"], row["height"]) <= 0:
             raise InputError(f"sample_data {row['token']} has the size {row['width']} x {row['height']}.")
-        if not self.store.exists(row["filename"]):
+        if self._check_images and not self.store.exists(row["filename"]):
             raise InputError(f"{self.store.path(row['filename'])} of sample_data {row['token']} does not exist.")
         return Camera(
             name=name,

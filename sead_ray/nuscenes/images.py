@@ -99,6 +99,19 @@ def decode_images(
     return out, geometry.height
 
 
+def image_fault(store: Store, key: str, width: int, height: int) -> str | None:
+    """Why the image cannot be used, in one sentence; None where it decodes to its end and has the table's size.
+
+    libjpeg reads every coefficient whatever the scale it decodes to, so the smallest does.
+    """
+    geometry = ImageGeometry(width, height, 1 / 8, max(1, width // 8), max(1, height // 8), 0)
+    try:
+        _decode(store.read_bytes(key), key, geometry, reduced=True)
+    except InputError as error:
+        return str(error)
+    return None
+
+
 def normalise(images: Tensor, valid_height: int) -> Tensor:
     """(..., H, W, 3) uint8 RGB to (..., 3, H, W) float32 by VAD's mean and deviation, on the images' device.
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.map_vectors import LocationMap, load_location_map, map_vectors
-from sead_ray.nuscenes.tables import Row, Table, check_unit, numbers_of, partner, read_table
+from sead_ray.nuscenes.tables import Row, Table, TableSource, check_unit, numbers_of, partner, read_table
 from sead_ray.records import OBJECT_CATEGORIES, Annotation, Clip, FrameLabels
 from sead_ray.storage import Store
 
@@ -20,12 +20,20 @@ _CATEGORY_INDEX = {name: index for index, name in enumerate(OBJECT_CATEGORIES)}
 class LabelReader:
     """Annotation tables and maps of a folder, each read at its first use and kept."""
 
-    def __init__(self, store: Store, version: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        version: str,
+        tables: TableSource | None = None,
+        maps: dict[str, LocationMap] | None = None,
+    ) -> None:
+        """`tables`: where the tables are, if not in `store`; `maps`: loaded ones by location, to be shared."""
         if version.endswith("-test"):
             raise InputError(f"{version} holds no annotations: with labels.mode=wait annotators deliver them.")
         self._store = store
+        self._tables: TableSource = tables or store
         self._version = version
-        self._maps: dict[str, LocationMap] = {}
+        self._maps = {} if maps is None else maps
 
     def labels(self, clip: Clip) -> list[FrameLabels]:
         """Labels of every key frame of a clip, in its order."""
@@ -46,10 +54,10 @@ class LabelReader:
     @cached_property
     def _annotations(self) -> dict[str, list[Row]]:
         """Sample token -> its annotation rows, in the table's order."""
-        samples = read_table(self._store, self._version, "sample")
+        samples = read_table(self._tables, self._version, "sample")
         by_sample: dict[str, list[Row]] = {}
         seen: dict[tuple[str, str], str] = {}
-        for token, row in read_table(self._store, self._version, "sample_annotation").items():
+        for token, row in read_table(self._tables, self._version, "sample_annotation").items():
             partner(samples, "sample", row["sample_token"], f"sample_annotation {token}")
             other = seen.setdefault((row["sample_token"], row["instance_token"]), token)
             if other != token:
@@ -61,16 +69,16 @@ class LabelReader:
 
     @cached_property
     def _instances(self) -> Table:
-        return read_table(self._store, self._version, "instance")
+        return read_table(self._tables, self._version, "instance")
 
     @cached_property
     def _categories(self) -> Table:
-        return read_table(self._store, self._version, "category")
+        return read_table(self._tables, self._version, "category")
 
     @cached_property
     def _attributes(self) -> Table:
-        exists = self._store.exists(f"{self._version}/attribute.json")
-        return read_table(self._store, self._version, "attribute") if exists else {}
+        exists = self._tables.exists(f"{self._version}/attribute.json")
+        return read_table(self._tables, self._version, "attribute") if exists else {}
 
     def _attribute(self, row: Row, owner: str) -> str:
         """Name of the attribute; empty where there is none. Evaluation needs it, training does not."""

@@ -54,7 +54,8 @@ def load_location_map(store: Store, location: str, owner: str) -> LocationMap:
     if not store.exists(key):
         raise InputError(f"{store.path(key)} does not exist: unpack the map expansion v1.3 below data.root.")
     try:
-        api = NuScenesMap(dataroot=store.path(), map_name=location)
+        with store.local_copy(key) as folder:  # the devkit opens paths
+            api = NuScenesMap(dataroot=str(folder), map_name=location)
         lines = [api.extract_line(row["line_token"]) for layer in DIVIDER_LAYERS for row in getattr(api, layer)]
         crossings = _valid_polygons(api, (CROSSING_LAYER,))
         surfaces = _valid_polygons(api, BOUNDARY_LAYERS)

@@ -6,19 +6,19 @@ The devkit's `NuScenes` class keeps every table in memory, annotations included;
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.row_types import check_rows, check_unique
 from sead_ray.records import CAMERAS
-from sead_ray.storage import Store
 
 Row = dict[str, Any]
 Table = dict[str, Row]  # token -> row
+T = TypeVar("T")
 
 LIDAR = "LIDAR_TOP"
 CHANNELS = (*CAMERAS, LIDAR)
@@ -47,6 +47,14 @@ COLUMNS = {
 OPTIONAL_COLUMNS: dict[str, Row] = {"sample_annotation": {"attribute_tokens": []}}
 
 
+class TableSource(Protocol):
+    """Where table files are read from: a folder (`Store`), or one scene's part of its tables (`SceneTables`)."""
+
+    def exists(self, key: str) -> bool: ...
+    def path(self, key: str = "") -> str: ...
+    def read_bytes(self, key: str) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class DriveTables:
     """What was recorded, without what was annotated.
@@ -64,17 +72,23 @@ class DriveTables:
     key_frames: dict[tuple[str, str], Row]
 
 
-def read_rows(store: Store, version: str, name: str, keep: Callable[[Row], bool] | None = None) -> list[Row]:
-    """Rows of `<version>/<name>.json` that `keep` admits, with the columns of `COLUMNS`.
-
-    Raises:
-        InputError: names the file that is missing, no JSON, or has a row without a column.
-    """
+def table_key(store: TableSource, version: str, name: str) -> str:
+    """Path of a table below the data root; `InputError` where there is none."""
     path = f"{version}/{name}.json"
     if not store.exists(path):
         if not store.exists(version):
             raise InputError(f"{store.path(version)} does not exist: data.root and data.version must name a folder.")
         raise InputError(f"The table {store.path(path)} is missing.")
+    return path
+
+
+def read_rows(store: TableSource, version: str, name: str, keep: Callable[[Row], bool] | None = None) -> list[Row]:
+    """Rows of `<version>/<name>.json` that `keep` admits, with the columns of `COLUMNS`.
+
+    Raises:
+        InputError: names the file that is missing, no JSON, or has a row without a column.
+    """
+    path = table_key(store, version, name)
     columns, optional = COLUMNS[name], OPTIONAL_COLUMNS.get(name, {})
 
     def parse_row(row: Row) -> Row | None:
@@ -99,7 +113,7 @@ def read_rows(store: Store, version: str, name: str, keep: Callable[[Row], bool]
     return kept
 
 
-def read_table(store: Store, version: str, name: str, keep: Callable[[Row], bool] | None = None) -> Table:
+def read_table(store: TableSource, version: str, name: str, keep: Callable[[Row], bool] | None = None) -> Table:
     """The same, by token."""
     rows = read_rows(store, version, name, keep)
     check_unique(rows, store.path(f"{version}/{name}.json"))
@@ -126,7 +140,7 @@ def check_unit(quaternion: Sequence[float], owner: str) -> None:
         raise InputError(f"{owner} has a rotation that is not a unit quaternion.")
 
 
-def partner(table: Table, name: str, token: str, owner: str) -> Row:
+def partner(table: Mapping[str, T], name: str, token: str, owner: str) -> T:
     """The row that a foreign key names; `owner` says who refers to it ("sample 12ab…")."""
     try:
         return table[token]
@@ -134,7 +148,7 @@ def partner(table: Table, name: str, token: str, owner: str) -> Row:
         raise InputError(f"{name}.json has no row {token!r}, to which {owner} refers.") from None
 
 
-def read_drive_tables(store: Store, version: str) -> DriveTables:
+def read_drive_tables(store: TableSource, version: str) -> DriveTables:
     """Reads the seven tables of a recording; of sample_data and ego_pose only the key frames of `CHANNELS`."""
     sensors = read_table(store, version, "sensor")
     calibrated = read_table(store, version, "calibrated_sensor")

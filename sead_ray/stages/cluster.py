@@ -16,10 +16,10 @@ def connect() -> None:
 
     Workers' output stays in Ray's log files: progress reaches people through `stages.progress`, errors as exceptions.
     """
-    if ray.is_initialized():
-        return
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     if os.environ.get("RAY_ADDRESS"):

@@ -57,7 +57,7 @@ def _pool_size(config: RunConfig) -> tuple[int, int, int, str]:
     folder = NuScenesFolder(config.data)
     folder.check_logs_disjoint()
     pool = folder.pool_scenes()
-    frames = sum(folder.tables.scenes[token]["nbr_samples"] for token in pool)
+    frames = sum(folder.scene_rows[token]["nbr_samples"] for token in pool)
     return len(pool), frames, len(folder.val_scenes()), "from the tables"
 
 

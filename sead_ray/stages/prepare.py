@@ -1,19 +1,34 @@
-"""Preparation: a nuScenes folder → `clips.parquet` (no label in it) and `labels.parquet` (the oracle)."""
+"""Preparation: a nuScenes folder → `clips.parquet` (no label in it) and `labels.parquet` (the oracle).
+
+One pass over the tables divides them by scene; then a Ray Data job over scenes makes clips, and another labels. Each
+finished scene is a part in the ledger, so a restart redoes at most one scene a worker. The published files are the
+parts joined in the order of the scenes: their bytes do not depend on the number of workers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from sead_ray.config import RunConfig, WorldConfig
+from sead_ray.errors import InputError
 from sead_ray.nuscenes.clips import NuScenesFolder
+from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA
 from sead_ray.stages import layout
+from sead_ray.stages.image_check import VerifiedClip, require_images, verify_clips
+from sead_ray.stages.preparation import DRIVE, LABELS, Scene, divide_tables, joined, make_parts, part_keys
 from sead_ray.stages.progress import Progress
+from sead_ray.stages.scene_workers import make_clip, make_labels
 from sead_ray.storage import Store
 from sead_ray.synthetic import generate_world
 
-Role = Literal["pool", "val"]
+# Small row groups: Ray Data's readers and the trainers take single clips out of them.
+CLIP_GROUP, LABEL_GROUP = 16, 64
 
 
 def ensure_world(config: RunConfig) -> None:
@@ -28,59 +43,100 @@ def generate(world: WorldConfig, root: str, processes: int | None = None) -> Non
         generate_world(world, root, processes, lambda done, _total: progress.advance(done - progress.done))
 
 
-def prepare(run: Store, config: RunConfig) -> None:
+def prepare(run: Store, config: RunConfig, verify: bool = False) -> None:
     """Publishes the clips of pool and val, and their labels; stages already published are left alone.
 
     In `labels.mode: wait` only val's annotations are read: those of the pool are what the run asks annotators for.
+
+    Args:
+        verify: decode every image before the clips are published, and report all that is wrong instead of the first.
 
     Raises:
         InputError: a missing table, image, CAN file or map, damaged rows, an empty split; names the culprit.
     """
     if run.is_published(layout.CLIPS) and run.is_published(layout.LABELS):
+        if verify:
+            verify_clips(run, config, _published_clips(run))
         return
     folder = NuScenesFolder(config.data)
     folder.check_logs_disjoint()
-    scenes: list[tuple[str, Role]] = [(token, "pool") for token in folder.pool_scenes()]
+    scenes: list[Scene] = [(token, "pool") for token in folder.pool_scenes()]
     scenes += [(token, "val") for token in folder.val_scenes()]
+    names = {token: row["name"] for token, row in folder.scene_rows.items()}
+    digests = divide_tables(run, config, DRIVE, scenes)
     if not run.is_published(layout.CLIPS):
-        _publish_clips(run, folder, scenes)
+        _publish_clips(run, config, scenes, digests, names, verify)
+    elif verify:
+        verify_clips(run, config, _published_clips(run))
     if not run.is_published(layout.LABELS):
-        labelled = scenes if config.labels.mode == "oracle" else [scene for scene in scenes if scene[1] == "val"]
-        _publish_labels(run, folder, labelled)
+        _publish_labels(run, config, scenes, digests)
+    run.remove(layout.PREPARATION)
 
 
-def _publish_clips(run: Store, folder: NuScenesFolder, scenes: list[tuple[str, Role]]) -> None:
-    counts = {"pool": [0, 0], "val": [0, 0]}
-
-    def rows(progress: Progress) -> Iterator[dict[str, Any]]:
-        for token, role in scenes:
-            clip = folder.clip(token, role)
-            counts[role][0] += 1
-            counts[role][1] += len(clip.frames)
-            progress.advance()
-            yield clip.to_row()
-
-    with Progress("prepare clips", len(scenes), "scene") as progress:
-        # small row groups: Ray Data's readers and the trainers take single clips out of them
-        run.write_table(layout.CLIPS_FILE, rows(progress), CLIP_SCHEMA, group=16)
-    run.publish(
-        layout.CLIPS,
-        {
-            "pool_clips": counts["pool"][0],
-            "pool_frames": counts["pool"][1],
-            "val_clips": counts["val"][0],
-            "val_frames": counts["val"][1],
-        },
-    )
+def _publish_clips(
+    run: Store, config: RunConfig, scenes: list[Scene], digests: list[str], names: dict[str, str], verify: bool
+) -> None:
+    if not verify:
+        require_images(run, config.data, DRIVE, len(scenes))
+    parts = part_keys("clips", config, scenes, [digests])
+    rows = [
+        {"token": token, "role": role, "part": part, "positions": [position]}
+        for position, ((token, role), part) in enumerate(zip(scenes, parts, strict=True))
+    ]
+    faults: dict[str, str] = {}
+    for answer in make_parts(run, config, "clips", make_clip, rows, [DRIVE]):
+        if answer["error"] and not verify:
+            raise InputError(answer["error"])
+        if answer["error"]:
+            faults[answer["part"]] = answer["error"]
+    if verify:
+        verify_clips(run, config, _parts_to_verify(run, scenes, parts, faults, names))
+    counts: Counter[str] = Counter()
+    run.write_groups(layout.CLIPS_FILE, _counted(joined(run, parts, CLIP_GROUP), counts), CLIP_SCHEMA)
+    run.publish(layout.CLIPS, {f"{role}_{what}": counts[f"{role}_{what}"] for role in _ROLES for what in _WHAT})
 
 
-def _publish_labels(run: Store, folder: NuScenesFolder, scenes: list[tuple[str, Role]]) -> None:
-    def rows(progress: Progress) -> Iterator[dict[str, Any]]:
-        for token, _ in scenes:
-            for labels in folder.labels(token):
-                yield labels.to_row()
-            progress.advance()
+def _publish_labels(run: Store, config: RunConfig, scenes: list[Scene], digests: list[str]) -> None:
+    chosen = [position for position, (_, role) in enumerate(scenes) if config.labels.mode == "oracle" or role == "val"]
+    labelled = [scenes[position] for position in chosen]
+    label_digests = divide_tables(run, config, LABELS, labelled)
+    parts = part_keys("labels", config, labelled, [[digests[position] for position in chosen], label_digests])
+    rows = [
+        {"token": scenes[position][0], "part": part, "positions": [position, number]}
+        for number, (position, part) in enumerate(zip(chosen, parts, strict=True))
+    ]
+    for answer in make_parts(run, config, "labels", make_labels, rows, [DRIVE, LABELS]):
+        if answer["error"]:
+            raise InputError(answer["error"])
+    run.write_groups(layout.LABELS_FILE, joined(run, parts, LABEL_GROUP), LABEL_SCHEMA)
+    run.publish(layout.LABELS, {"n_scenes": len(labelled)})
 
-    with Progress("prepare labels", len(scenes), "scene") as progress:
-        run.write_table(layout.LABELS_FILE, rows(progress), LABEL_SCHEMA, group=64)
-    run.publish(layout.LABELS, {"n_scenes": len(scenes)})
+
+_ROLES: tuple[Literal["pool", "val"], ...] = ("pool", "val")
+_WHAT = ("clips", "frames")
+
+
+def _counted(tables: Iterator[pa.Table], counts: Counter[str]) -> Iterator[pa.Table]:
+    """Passes the tables on and counts clips and frames of each role."""
+    for table in tables:
+        lengths = pc.call_function("list_value_length", [table.column("frames")]).to_pylist()
+        for role, length in zip(table.column("split").to_pylist(), lengths, strict=True):
+            counts[f"{role}_clips"] += 1
+            counts[f"{role}_frames"] += length
+        yield table
+
+
+def _published_clips(run: Store) -> Iterator[VerifiedClip]:
+    for row in run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, batch_size=1):
+        yield VerifiedClip.of(Clip.from_row(row))
+
+
+def _parts_to_verify(
+    run: Store, scenes: Sequence[Scene], parts: Sequence[str], faults: dict[str, str], names: dict[str, str]
+) -> Iterator[VerifiedClip]:
+    for (token, _), part in zip(scenes, parts, strict=True):
+        if part in faults:
+            yield VerifiedClip(token, names[token], [], 0, 0, faults[part])
+        else:
+            row: dict[str, Any] = next(run.iter_rows(part, CLIP_SCHEMA))
+            yield VerifiedClip.of(Clip.from_row(row))

@@ -37,6 +37,7 @@ _FREE_KEYS = {
     "run_dir": None,
     "data": {"root"},
     "notice": None,
+    "prepare": None,
     "labels": {"delivery"},
     "select": {"exclude", "match_run"},
     "train": {"num_workers", "gpus_per_worker", "cpus_per_worker", "loader_threads", "cache_gib", "max_failures"},

@@ -18,6 +18,9 @@ VERSION = "v1.0-trainval"
 Spoil = Callable[[Path], str]
 
 
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
 @pytest.fixture
 def folder(tiny_world: str, tmp_path: Path) -> Path:
     """A copy of the tiny world by hard links: remove and write anew, never write in place."""

@@ -89,9 +89,15 @@ class TrainConfig(Schema):
     gpus_per_worker: float | None = None
     """None: one whole GPU a worker where the cluster has GPUs, else none."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
+    loader_workers: int | None = Field(default=None, ge=0)
+    """Processes that decode for each training worker; 0: threads of the worker itself. None: 4 where it trains on a
+    GPU and its decoded frames do not fit into `cache_gib`, else 0."""
     loader_threads: int = Field(default=2, ge=1)
+    """Where there are no loader processes."""
     cache_gib: float = Field(default=1.0, ge=0)
     """Memory of a worker for decoded frames, so that small labelled sets are decoded once."""
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    """Also checkpoint after every so many optimiser steps; None: at the end of each epoch."""
     learning_rate: float = Field(default=2e-4, gt=0)  # SEAD sec. 4.1
     weight_decay: float = 0.01  # SEAD sec. 4.1
     warmup_steps: int = 500  # VAD; the smaller of this and 5 % of the run is used

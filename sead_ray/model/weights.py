@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
 from sead_ray.model.keys import check_keys
 from sead_ray.model.presets import VADSize, size_from_dict
@@ -152,6 +153,23 @@ def load_model(store: Store, key: str, device: str = "cpu") -> tuple[VAD, dict[s
     except (RuntimeError, TypeError) as error:
         raise _misfit(store, key, error) from None
     return model.to(torch.device(device)).eval(), card
+
+
+def require_images_as_trained(card: dict[str, Any], image: ImageConfig, path: str) -> None:
+    """Refuses to show a model images that are decoded or sized otherwise than those it was trained on.
+
+    A reduced-scale decode moves pixels, up to 43 of 255. A card that does not say how was trained elsewhere: full.
+
+    Raises:
+        InputError: names the model at `path` and the setting.
+    """
+    trained = {"decode": "full", **(card.get("info") or {}).get("image", {})}
+    for key in ("decode", "width"):
+        if trained.get(key, getattr(image, key)) != getattr(image, key):
+            raise InputError(
+                f"The model {path} was trained on images with image.{key}={trained[key]}, not "
+                f"{getattr(image, key)}: set image.{key}={trained[key]}."
+            )
 
 
 def read_model(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

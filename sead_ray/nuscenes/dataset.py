@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,10 @@ class DrivingBatch:
     steps: list[QueueStep]
     targets: list[FrameTargets]
 
+    def pin_memory(self) -> DrivingBatch:
+        """Images in page-locked memory, from which a GPU copies while it computes; torch's DataLoader calls this."""
+        return DrivingBatch([replace(step, images=step.images.pin_memory()) for step in self.steps], self.targets)
+
 
 @dataclass(frozen=True)
 class DecodedFrame:
@@ -131,8 +136,22 @@ class DrivingDataset(Dataset[DrivingSample]):
         self._bought_only = targets == "bought_only"
         self._seed = seed
         self._epoch = 0
+        self._cache_sizes = cache_frames, cache_targets
         self._frames: Cache[DecodedFrame] = Cache(cache_frames)
         self._targets: Cache[CachedTargets] = Cache(cache_targets)
+
+    @property
+    def fits_in_cache(self) -> bool:
+        """Whether every frame that samples draw on, history included, can stay decoded."""
+        reach = range(self._queue_length + 1)
+        frames = {(clip.clip_token, max(0, index - back)) for clip, index in self.samples for back in reach}
+        return len(frames) <= self._cache_sizes[0]
+
+    def split_cache(self, parts: int) -> DrivingDataset:
+        """The same samples with that part of the memory, for each of several processes."""
+        part = copy.copy(self)
+        part._frames, part._targets = (Cache(size // parts) for size in self._cache_sizes)
+        return part
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch's random draws; before the loader's workers start, as they hold a copy."""
@@ -142,8 +161,12 @@ class DrivingDataset(Dataset[DrivingSample]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> DrivingSample:
+        return self.sample(self._epoch, index)
+
+    def sample(self, epoch: int, index: int) -> DrivingSample:
+        """Sample `index` with the draws of `epoch`: for workers that live longer than an epoch."""
         clip, frame_index = self.samples[index]
-        rng = np.random.default_rng([self._seed, self._epoch, index])
+        rng = np.random.default_rng([self._seed, epoch, index])
         frames = [clip.frames[i] for i in queue_indices(frame_index, self._queue_length, rng)]
         decoded = [self._frames.get(frame.token, lambda frame=frame: self._decode(frame)) for frame in frames]
         return DrivingSample(

@@ -118,11 +118,24 @@ def normalise(images: Tensor, valid_height: int) -> Tensor:
     Padding is 0 after the normalisation. VAD normalises before it resizes; on uint8 the resize rounds to whole
     levels, at most half of one in 255.
     """
-    mean = torch.tensor(MEAN_RGB, dtype=torch.float32, device=images.device)
-    std = torch.tensor(STD_RGB, dtype=torch.float32, device=images.device)
-    normalised = ((images.float() - mean) / std).movedim(-1, -3).contiguous()
+    mean = torch.tensor(MEAN_RGB, dtype=torch.float32, device=images.device)[:, None, None]
+    std = torch.tensor(STD_RGB, dtype=torch.float32, device=images.device)[:, None, None]
+    planes = images.movedim(-1, -3)
+    normalised = torch.empty(planes.shape, dtype=torch.float32, device=images.device).copy_(planes)
+    normalised.sub_(mean).div_(std)  # in place: on a CPU this costs as much as the decode otherwise
     normalised[..., valid_height:, :] = 0
     return normalised
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """(height, width) from a JPEG's header."""
+    if simplejpeg is not None:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        return int(height), int(width)
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        return image.height, image.width
 
 
 def _decode(data: bytes, key: str, geometry: ImageGeometry, reduced: bool) -> Images:
@@ -146,10 +159,10 @@ def _decode(data: bytes, key: str, geometry: ImageGeometry, reduced: bool) -> Im
 
 def _simplejpeg(data: bytes, geometry: ImageGeometry, reduced: bool) -> tuple[tuple[int, int], Images]:
     assert simplejpeg is not None
-    height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    size = jpeg_size(data)
     min_height, min_width = (geometry.height, geometry.width) if reduced else (0, 0)
     image = simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=min_height, min_width=min_width)
-    return (int(height), int(width)), image
+    return size, image
 
 
 def _pillow(data: bytes, geometry: ImageGeometry, reduced: bool) -> tuple[tuple[int, int], Images]:

@@ -20,7 +20,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from sead_ray.config import ImageConfig, ScoreConfig
 from sead_ray.errors import InputError
-from sead_ray.model.weights import load_model
+from sead_ray.model.weights import CARD, load_model, require_images_as_trained
 from sead_ray.records import Clip
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import LoadedClip, load_clip
@@ -84,10 +84,12 @@ def run_pipeline(
     `finish(clip_token, result or Failure)` runs in CPU tasks beside the actors and returns a small row.
 
     Raises:
-        InputError: no clip moved for `no_progress_timeout_s`, with what Ray says of it.
+        InputError: the model was trained on images decoded otherwise; no clip moved for `no_progress_timeout_s`, with
+            what Ray says of it.
     """
     if not tokens:
         return
+    require_images_as_trained(run.read_json(f"{model_key}/{CARD}"), image, run.path(model_key))
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = size.no_progress_timeout_s

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-def prefetch(
-    load: Callable[[int], T], batches: Sequence[Sequence[int]], threads: int, ahead: int = 2
-) -> Iterator[list[T]]:
+def prefetch(load: Callable[[K], T], batches: Sequence[Sequence[K]], threads: int, ahead: int = 2) -> Iterator[list[T]]:
     """Yields `[load(i) for i in batch]` for each batch, `ahead` batches loaded meanwhile.
 
     An exception of `load` is raised where its batch would have been yielded.

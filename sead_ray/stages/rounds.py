@@ -40,7 +40,16 @@ _FREE_KEYS = {
     "prepare": None,
     "labels": {"delivery"},
     "select": {"exclude", "match_run"},
-    "train": {"num_workers", "gpus_per_worker", "cpus_per_worker", "loader_threads", "cache_gib", "max_failures"},
+    "train": {
+        "num_workers",
+        "gpus_per_worker",
+        "cpus_per_worker",
+        "loader_workers",
+        "loader_threads",
+        "cache_gib",
+        "checkpoint_steps",
+        "max_failures",
+    },
     "score": {
         "clips_per_batch",
         "min_actors",

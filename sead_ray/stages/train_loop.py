@@ -24,13 +24,13 @@ from sead_ray.errors import InputError
 from sead_ray.model.contract import FrameBatch
 from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
-from sead_ray.nuscenes.dataset import DrivingBatch, DrivingDataset, QueueStep, collate
+from sead_ray.nuscenes.dataset import DrivingBatch, DrivingDataset, QueueStep
 from sead_ray.nuscenes.images import MEAN_RGB, STD_RGB, image_geometry, normalise
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.label_store import read_labels
-from sead_ray.stages.prefetch import prefetch
+from sead_ray.stages.loader import BatchLoader, loader_workers
 from sead_ray.storage import Store
 from sead_ray.training.augment import augment_images
 from sead_ray.training.criterion import VADCriterion
@@ -65,9 +65,10 @@ def _train(arguments: dict[str, Any]) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
     trainer = _Trainer(config, arguments, rank, world, device)
     trainer.restore(ray.train.get_checkpoint())
-    for epoch in range(trainer.epoch, arguments["schedule"]["epochs"]):
-        trainer.train_epoch(epoch)
-        trainer.report(epoch)
+    try:
+        trainer.train()
+    finally:
+        trainer.loader.close()
 
 
 def shard(order: Sequence[int], step: int, global_batch: int, rank: int, world: int) -> list[int]:
@@ -76,7 +77,11 @@ def shard(order: Sequence[int], step: int, global_batch: int, rank: int, world: 
 
 
 class _Trainer:
-    """One worker's model, optimiser and data. The order of samples depends on (seed, round, epoch) alone."""
+    """One worker's model, optimiser and data.
+
+    The order of samples depends on (seed, round, epoch) alone, and each step draws from (seed, step, rank) alone: a
+    checkpoint that says how many steps of which epoch are done goes on exactly there.
+    """
 
     def __init__(
         self, config: RunConfig, arguments: dict[str, Any], rank: int, world: int, device: torch.device
@@ -96,7 +101,9 @@ class _Trainer:
         self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
         self.run, self.round = Store(arguments["run_root"]), arguments["round"]
         self.dataset = load_dataset(self.run, config, arguments["bought"], self.seed)
-        self.epoch = 0
+        n_workers = loader_workers(config.train, self.dataset, device.type == "cuda")
+        self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads, device.type == "cuda")
+        self.epoch = self.steps_done = 0  # steps of this epoch
         self.history: list[dict[str, Any]] = []
         self._shown = 0.0
 
@@ -110,30 +117,51 @@ class _Trainer:
             self.history = [json.loads(line) for line in (Path(path) / "metrics.jsonl").read_text().splitlines()]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.epoch = state["epoch"] + 1
+        self.epoch, self.steps_done = state["order"]["epoch"], state["order"]["steps_done"]
 
-    def train_epoch(self, epoch: int) -> None:
-        self.dataset.set_epoch(epoch)
-        torch.manual_seed(self.seed + 1000 * epoch + self.rank)  # dropout; the same after a restart
-        noise = torch.Generator().manual_seed(self.seed + 1000 * epoch + self.rank)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset)).tolist()
-        steps = self.schedule["steps_per_epoch"]
-        batches = [shard(order, step, self.schedule["global_batch"], self.rank, self.world) for step in range(steps)]
-        for step, batch in enumerate(self._loaded(batches, order[0])):
-            n_local = len(batches[step])
-            n_global = min(self.schedule["global_batch"], len(order) - step * self.schedule["global_batch"])
-            # DDP averages over ranks; this weight makes the gradient the mean over the global batch.
-            losses = self._step(batch, n_local * self.world / n_global, noise)
-            number = epoch * steps + step + 1
-            if self.rank == 0 and (number % LOG_EVERY == 0 or step == steps - 1):
-                self._log(number, epoch, losses)
+    def train(self) -> None:
+        """From where the checkpoint left off to the end of the last epoch."""
+        steps, every = self.schedule["steps_per_epoch"], self.config.train.checkpoint_steps
+        while self.epoch < self.schedule["epochs"]:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset)).tolist()
+            for batch, weight in self._loaded(order):
+                self._train_step(batch, weight)
+                if self.steps_done < steps and every and self._number % every == 0:
+                    self.report()
+            self.epoch, self.steps_done = self.epoch + 1, 0
+            self.report()
 
-    def _loaded(self, batches: list[list[int]], stand_in: int) -> Iterator[DrivingBatch]:
-        """A rank without a sample in a short last batch gets `stand_in`, with weight 0: it still has to take part in
-        the gradient exchange."""
-        wanted = [batch or [stand_in] for batch in batches]
-        for samples in prefetch(self.dataset.__getitem__, wanted, self.config.train.loader_threads):
-            yield collate(samples)
+    @property
+    def _number(self) -> int:
+        """Optimiser steps done in all."""
+        return self.epoch * self.schedule["steps_per_epoch"] + self.steps_done
+
+    def _loaded(self, order: list[int]) -> Iterator[tuple[DrivingBatch, float]]:
+        """This rank's part of each global batch of the epoch that is not done, and its weight: DDP averages over
+        ranks, and the gradient shall be the mean over the global batch.
+
+        A rank without a sample in a short last batch gets a stand-in with weight 0: it still has to take part in the
+        gradient exchange.
+        """
+        size = self.schedule["global_batch"]
+        steps = range(self.steps_done, self.schedule["steps_per_epoch"])
+        parts = [shard(order, step, size, self.rank, self.world) for step in steps]
+        batches = self.loader.batches(self.epoch, [part or [order[0]] for part in parts])
+        for step, part, batch in zip(steps, parts, batches, strict=True):
+            yield batch, len(part) * self.world / min(size, len(order) - step * size)
+
+    def _train_step(self, batch: DrivingBatch, weight: float) -> None:
+        seed = np.random.SeedSequence([self.seed, self._number, self.rank]).generate_state(1)[0].item()
+        torch.manual_seed(seed)  # dropout
+        noise = torch.Generator().manual_seed(seed)
+        losses = self._step(batch, weight, noise)
+        self.steps_done += 1
+        at_end = self.steps_done == self.schedule["steps_per_epoch"]
+        checkpoint = self.config.train.checkpoint_steps
+        if self.rank == 0 and (
+            self._number % LOG_EVERY == 0 or at_end or (checkpoint and self._number % checkpoint == 0)
+        ):
+            self._log(losses)
 
     def _step(self, batch: DrivingBatch, weight: float, noise: torch.Generator) -> dict[str, Tensor]:
         losses = self._losses(batch, noise)
@@ -179,7 +207,8 @@ class _Trainer:
             images = augment_images(images, noise, MEAN_RGB, STD_RGB, grid=grid)
         return FrameBatch(images, step.lidar2img.to(self.device), step.can_bus.to(self.device))
 
-    def _log(self, number: int, epoch: int, losses: dict[str, Tensor]) -> None:
+    def _log(self, losses: dict[str, Tensor]) -> None:
+        number, epoch = self._number, self.epoch
         values = torch.stack([value.float() for value in losses.values()]).tolist()
         terms = dict(zip(losses, values))
         rate = self.scheduler.get_last_lr()[0]
@@ -191,18 +220,19 @@ class _Trainer:
             self._shown = time.monotonic()
             self.run.write_json(layout.train_progress(self.round), {"step": number, "loss": sum(values)})
 
-    def report(self, epoch: int) -> None:
-        """Publishes the epoch's checkpoint; rank 0 writes it, all ranks meet."""
+    def report(self) -> None:
+        """Publishes a checkpoint; rank 0 writes it, all ranks meet."""
         if self.rank:
-            ray.train.report({"epoch": epoch})
+            ray.train.report({"epoch": self.epoch})
             return
-        metrics = {"epoch": epoch, "loss": self.history[-1]["loss"]}
+        order = {"epoch": self.epoch, "steps_done": self.steps_done}
         with tempfile.TemporaryDirectory() as path:
-            save_model(Store(path), MODEL, self.model, {"epoch": epoch})
-            state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(), "epoch": epoch}
+            save_model(Store(path), MODEL, self.model, {**order, "image": self.config.image.model_dump()})
+            state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(), "order": order}
             torch.save(state, Path(path) / "trainer.pt")
             lines = "".join(json.dumps(entry) + "\n" for entry in self.history)
             (Path(path) / "metrics.jsonl").write_text(lines)
+            metrics = {"epoch": self.epoch, "loss": self.history[-1]["loss"]}
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
 
 

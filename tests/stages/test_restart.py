@@ -40,16 +40,17 @@ def _kill_when(process: subprocess.Popen[bytes], reached: Callable[[], bool]) ->
 def test_a_killed_run_ends_with_the_same_selections(
     loop_run: Store, loop_config: RunConfig, tmp_path: Path, repository: Path
 ) -> None:
-    config = loop_config.model_copy(update={"run_dir": str(tmp_path / "run")})
+    train = loop_config.train.model_copy(update={"checkpoint_steps": 1})  # killed in the middle of an epoch
+    config = loop_config.model_copy(update={"run_dir": str(tmp_path / "run"), "train": train})
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     run = Store(config.run_dir)
     parts = Path(run.path(layout.score_parts(1)))
 
-    def an_epoch_is_done() -> bool:
+    def a_step_is_done() -> bool:
         return any(Path(run.path(layout.train_storage(0))).glob("*/checkpoint_*"))
 
-    _kill_when(_start(file, repository), an_epoch_is_done)
+    _kill_when(_start(file, repository), a_step_is_done)
     assert not run.is_published(layout.model(0))
     _kill_when(_start(file, repository), lambda: any(parts.glob("*/*.parquet")))
     assert not run.is_published(layout.scores(1))

@@ -93,9 +93,10 @@ def decode_images(
     encoded: Sequence[bytes], keys: Sequence[str], geometry: ImageGeometry, config: ImageConfig
 ) -> tuple[Images, int]:
     """The same from bytes at hand; `keys` name them in errors."""
-    out = np.zeros((len(encoded), geometry.padded_height, geometry.width, 3), np.uint8)
+    out = np.empty((len(encoded), geometry.padded_height, geometry.width, 3), np.uint8)
+    out[:, geometry.height :] = 0
     for image, data, key in zip(out, encoded, keys, strict=True):
-        image[: geometry.height] = _decode(data, key, geometry, reduced=config.decode == "dct")
+        _decode_into(image[: geometry.height], data, key, geometry, reduced=config.decode == "dct")
     return out, geometry.height
 
 
@@ -106,7 +107,8 @@ def image_fault(store: Store, key: str, width: int, height: int) -> str | None:
     """
     geometry = ImageGeometry(width, height, 1 / 8, max(1, width // 8), max(1, height // 8), 0)
     try:
-        _decode(store.read_bytes(key), key, geometry, reduced=True)
+        out = np.empty((geometry.height, geometry.width, 3), np.uint8)
+        _decode_into(out, store.read_bytes(key), key, geometry, reduced=True)
     except InputError as error:
         return str(error)
     return None
@@ -138,8 +140,8 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         return image.height, image.width
 
 
-def _decode(data: bytes, key: str, geometry: ImageGeometry, reduced: bool) -> Images:
-    """(height, width, 3) resized RGB. `reduced`: libjpeg scales while decoding, down to no less than the target."""
+def _decode_into(out: Images, data: bytes, key: str, geometry: ImageGeometry, reduced: bool) -> None:
+    """Resized RGB into `out`, (height, width, 3). `reduced`: libjpeg scales while decoding, to no less than that."""
     if not data:
         raise InputError(f"Image {key} is empty.")
     try:
@@ -151,10 +153,10 @@ def _decode(data: bytes, key: str, geometry: ImageGeometry, reduced: bool) -> Im
             f"Image {key} is {size[1]} x {size[0]} pixels, but its table says "
             f"{geometry.source_width} x {geometry.source_height}."
         )
-    if image.shape[:2] == (geometry.height, geometry.width):
-        return image
-    resized = cv2.resize(image, (geometry.width, geometry.height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8)
+    if image.shape == out.shape:
+        out[:] = image
+    else:
+        cv2.resize(image, (geometry.width, geometry.height), dst=out, interpolation=cv2.INTER_LINEAR)
 
 
 def _simplejpeg(data: bytes, geometry: ImageGeometry, reduced: bool) -> tuple[tuple[int, int], Images]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.json_rows import iter_json_rows
+from sead_ray.nuscenes.row_types import check_rows
 from sead_ray.nuscenes.tables import CHANNELS, LIDAR, partner, table_key
 from sead_ray.storage import Store
 
@@ -133,6 +134,10 @@ class _Collector:
         """Sample token -> position of its scene, None where the scene is not wanted."""
         scene_of: dict[str, int | None] = {}
         for row, text in self._rows("sample", "token", "scene_token"):
+            if row[0] in scene_of:
+                raise InputError(
+                    f"{self._source.path(f'{self._version}/sample.json')} has two rows of the token {row[0]!r}."
+                )
             position = scene_of[row[0]] = self._numbers.get(row[1])
             if keep and position is not None:
                 self._spool.add(position, "sample", text)
@@ -165,6 +170,9 @@ class _Collector:
                 values = [row[column] for column in columns]
             except KeyError as error:
                 raise InputError(f"The table {self._source.path(key)} has a row without {error}.") from None
+            for column, value in zip(columns, values):
+                if column != "is_key_frame" and not isinstance(value, str):
+                    check_rows([{"token": row.get("token"), column: value}], self._source.path(key))
             yield values, text
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from sead_ray.config import RunConfig, WorldConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.clips import NuScenesFolder
+from sead_ray.nuscenes.labels import LabelReader
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA
 from sead_ray.stages import layout
@@ -99,7 +100,9 @@ def _publish_clips(
 def _publish_labels(run: Store, config: RunConfig, scenes: list[Scene], digests: list[str]) -> None:
     chosen = [position for position, (_, role) in enumerate(scenes) if config.labels.mode == "oracle" or role == "val"]
     labelled = [scenes[position] for position in chosen]
-    label_digests = divide_tables(run, config, LABELS, labelled)
+    if labelled:  # of a test split nothing is, and no annotation table exists
+        LabelReader(Store(config.data.root), config.data.version)  # refuses one that should be
+    label_digests = divide_tables(run, config, LABELS, labelled) if labelled else []
     parts = part_keys("labels", config, labelled, [[digests[position] for position in chosen], label_digests])
     rows = [
         {"token": scenes[position][0], "part": part, "positions": [position, number]}

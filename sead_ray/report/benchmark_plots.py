@@ -25,12 +25,14 @@ def figure(name: str, rows: Sequence[Row]) -> str:
     if name == "table_2":
         panels = [{row["method"]: _slice_points(row, panel) for row in rows} for panel, _ in PANELS]
         return _draw(panels, "", [(float(i), label) for i, label in enumerate(SLICES)])
+    whole = {row["arm"]: row for row in rows}.get("complete") if name == "table_1" else None
     label = {"table_1": "method", "table_3": "id", "figure_5": "shift"}[name]
     lines: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in (row for row in rows if row is not whole):
         lines.setdefault(f"arm {row['id']}" if label == "id" else row[label], []).append(row)
     panels = [{line: _points(of, metric) for line, of in lines.items()} for metric in ("l2_m", "collision_percent")]
-    return _draw(panels, "labelled clips (%)", [])
+    bars = [whole[f"{metric}_avg"] if whole else None for metric in ("l2_m", "collision_percent")]
+    return _draw(panels, "labelled clips (%)", [], bars)
 
 
 def _points(rows: Sequence[Row], metric: str) -> Points:
@@ -44,7 +46,13 @@ def _slice_points(row: Row, panel: str) -> Points:
     return [(float(i), value.mean, value.half_width) for i, value in enumerate(found) if value.n]
 
 
-def _draw(panels: Sequence[dict[str, Points]], x_label: str, ticks: list[tuple[float, str]]) -> str:
+def _draw(
+    panels: Sequence[dict[str, Points]],
+    x_label: str,
+    ticks: list[tuple[float, str]],
+    bars: Sequence[float | None] = (None, None),
+) -> str:
+    """`ticks`: names along the x axis instead of numbers; `bars`: what full labels reach, drawn across each panel."""
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(11, 4.2))
         for number, (lines, (_, y_label)) in enumerate(zip(panels, PANELS)):
@@ -59,6 +67,9 @@ def _draw(panels: Sequence[dict[str, Points]], x_label: str, ticks: list[tuple[f
                     color=color, marker=marker, markersize=5, capsize=3, label=line,
                     linestyle="none" if ticks else "-",
                 )  # fmt: skip
+            bar = bars[number]
+            if bar is not None and is_number(bar):
+                axes.axhline(bar, color="#555555", linestyle="--", linewidth=1.4, label="everything labelled (100 %)")
             axes.set(xlabel=x_label, ylabel=y_label)
             if ticks:
                 axes.set_xticks([x for x, _ in ticks], [text for _, text in ticks], rotation=35, ha="right")

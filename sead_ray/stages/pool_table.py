@@ -40,6 +40,11 @@ class PoolTable:
     def clips(self) -> list[PoolClip]:
         return [PoolClip(**row) for row in self.table.to_pylist()]
 
+    def clip(self, token: str) -> PoolClip | None:
+        """One clip's facts; None where the pool does not hold it."""
+        found = self.table.filter(pc.equal(self.table.column("clip_token"), token)).to_pylist()
+        return PoolClip(**found[0]) if found else None
+
     @property
     def frame_tokens(self) -> dict[str, list[str]]:
         """Frame tokens of every clip, in order."""

@@ -119,7 +119,8 @@ def explain_clip(run: Store, config: RunConfig, number: int, pool: PoolTable, to
     Raises:
         InputError: the pool has no such clip.
     """
-    if not pool.lookup("clip_token", [token]):
+    clip = pool.clip(token)
+    if clip is None:
         raise InputError(f"The pool holds no clip {token}.")
     for row in bought_before(run, number):
         if row.clip_token == token:
@@ -135,9 +136,8 @@ def explain_clip(run: Store, config: RunConfig, number: int, pool: PoolTable, to
     failure = _why_failed(run, config, number, token)
     if failure:
         return f"Clip {token} was not taken: it could not be scored. {failure}"
-    facts = next(clip for clip in pool.clips if clip.clip_token == token)
     strategy = strategy_name(config, number)
-    why = explain(strategy, round_pool(run, config, number, pool), rows, facts, config.select)
+    why = explain(strategy, round_pool(run, config, number, pool), rows, clip, config.select)
     return f"Clip {token} was not taken in round {number} ({strategy}): {why}"
 
 

@@ -17,7 +17,7 @@ from sead_ray.selection import NEEDS_LABELLED
 from sead_ray.stages import layout
 from sead_ray.stages.features import extract_start_features
 from sead_ray.stages.plan import describe_plan
-from sead_ray.stages.rounds import buy, run_rounds
+from sead_ray.stages.rounds import buy
 from sead_ray.stages.score import read_scores, score_pool
 from sead_ray.stages.select import explain_clip, read_pool, read_selection, scoring_scope, select_round
 from sead_ray.storage import Store
@@ -75,28 +75,31 @@ def test_labelled_clips_are_scored_and_marked_where_their_features_count(
         assert len({row.clip_token for row in rows} - bought) == 3
 
 
-def test_start_features_serve_activeft_and_vaal_on_images(begun: tuple[Store, RunConfig], ray_cluster: None) -> None:
+def test_start_features_serve_activeft_and_vaal_on_images(
+    begun: tuple[Store, RunConfig], loop_run: Store, tmp_path: Path, ray_cluster: None
+) -> None:
     run, config = begun
     extract_start_features(run, config)
     rows = list(run.iter_rows(layout.FEATURES_FILE, FEATURE_SCHEMA))
     assert len(rows) == 9
-    lengths = {len(row["embedding"]) for row in rows}
-    assert lengths == {64}  # channels of the last stage that this backbone gives
+    assert {len(row["embedding"]) for row in rows} == {64}  # channels of the last stage that this backbone gives
     assert {len(row["front_image"]) for row in rows} == {32 * 32 * 3}
     assert len({row["front_image"] for row in rows}) > 1
-    run.remove(layout.FEATURES_FILE)
-    run.remove(f"{layout.FEATURES}/manifest.json")
-    extract_start_features(run, config)
-    again = list(run.iter_rows(layout.FEATURES_FILE, FEATURE_SCHEMA))
-    np.testing.assert_allclose([r["embedding"] for r in again], [r["embedding"] for r in rows], rtol=1e-4, atol=1e-6)
     pool = read_pool(run, config)
-    first = _with(config, initial="activeft", activeft_steps=5)
-    assert len(select_round(run, first, 0, pool)) == 2
     later = _with(config, incremental="activeft", activeft_steps=5)
     images = _with(config, incremental="vaal", vaal_input="front_image", vaal_steps=2)
     bought = {row.clip_token for row in read_selection(run, 0)}
     for changed in (later, images):
         assert not {row.clip_token for row in select_round(run, changed, 1, pool)} & bought
+    # the job extracts them itself, and finds the same
+    other = Store(str(tmp_path / "first"))
+    for folder in (layout.CLIPS, layout.LABELS):
+        shutil.copytree(loop_run.path(folder), other.path(folder), copy_function=lambda a, b: Path(b).hardlink_to(a))
+    first = _with(config, initial="activeft", activeft_steps=5).model_copy(update={"run_dir": other.root})
+    assert "2 clips, 16 frames" in job(SelectClipsConfig.model_validate({**first.model_dump(), "round": 0}))
+    assert "ActiveFT" in read_selection(other, 0)[0].reason
+    again = list(other.iter_rows(layout.FEATURES_FILE, FEATURE_SCHEMA))
+    np.testing.assert_allclose([r["embedding"] for r in again], [r["embedding"] for r in rows], rtol=1e-4, atol=1e-6)
 
 
 def test_excluded_and_quarantined_clips_are_never_bought(begun: tuple[Store, RunConfig]) -> None:
@@ -169,11 +172,3 @@ def test_explain_from_the_command_line(
     with pytest.raises(SystemExit):
         run_job("", job, describe_plan, ["--explain"], schema=SelectClipsConfig)
     assert "explain" in capsys.readouterr().err
-
-
-def test_a_whole_run_begun_with_activeft(loop_config: RunConfig, tmp_path: Path, ray_cluster: None) -> None:
-    select = SelectConfig(preset="activeft", rounds=[0.25], activeft_steps=5)
-    config = loop_config.model_copy(update={"run_dir": str(tmp_path / "run"), "select": select})
-    run = run_rounds(config)
-    assert run.is_published(layout.FEATURES)
-    assert "ActiveFT" in read_selection(run, 0)[0].reason

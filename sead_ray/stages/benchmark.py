@@ -179,7 +179,8 @@ def _run_cell(root: Store, config: RunConfig, cell: Cell) -> None:
         start = start_config(root, mine)
         first = Store(start.run_dir)
         _share(shared, first, (layout.CLIPS, layout.LABELS))
-        run_rounds(start)
+        if not first.is_published(layout.evaluation(0)):
+            run_rounds(start)
         _share(first, run, (layout.FEATURES, layout.selection(0), layout.model(0), layout.evaluation(0)))
     _share(shared, run, (layout.CLIPS, layout.LABELS))
     run_rounds(mine)

@@ -56,14 +56,31 @@ def test_k_center_by_hand() -> None:
     assert (taken, radii) == ([2, 1, 3], [10.0, 4.0, 3.0])
 
 
-def test_k_center_equals_the_plain_algorithm_on_a_larger_pool() -> None:
-    features = rng(1).normal(size=(5000, 8)).astype(np.float32)
-    labelled = rng(2).normal(size=(30, 8)).astype(np.float32)
-    taken, _ = greedy_k_center(features, labelled, 20, rng())
-    gap = cdist(features, labelled).min(axis=1)
-    for index in taken:
-        assert gap[index] == pytest.approx(gap.max(), abs=1e-5)
+@pytest.mark.parametrize("spread", [0.05, 1.0], ids=["clusters", "cloud"])
+@pytest.mark.parametrize("n_labelled", [0, 30])
+def test_k_center_equals_the_plain_algorithm_on_a_larger_pool(spread: float, n_labelled: int) -> None:
+    centers = rng(3).normal(size=(40, 8))
+    features = (centers[rng(4).integers(0, 40, 4000)] + rng(1).normal(size=(4000, 8)) * spread).astype(np.float32)
+    labelled = rng(2).normal(size=(n_labelled, 8)).astype(np.float32)
+    taken, radii = greedy_k_center(features, labelled, 120, rng())
+    gap = cdist(features, labelled).min(axis=1) if n_labelled else np.full(4000, np.inf)
+    for step, (index, radius) in enumerate(zip(taken, radii)):
+        if step or n_labelled:
+            assert gap[index] == pytest.approx(gap.max(), abs=1e-5)
+            assert radius == pytest.approx(gap[index], abs=1e-5)
         gap = np.minimum(gap, cdist(features, features[index : index + 1])[:, 0])
+    assert len(set(taken)) == 120
+
+
+def test_k_center_takes_the_first_of_equals() -> None:
+    """A grid full of ties: the plain algorithm in exact integers says which."""
+    grid = np.stack(np.meshgrid(np.arange(9.0), np.arange(9.0)), -1).reshape(-1, 2).astype(np.float32)
+    taken, _ = greedy_k_center(grid, grid[:1], 40, rng())
+    gap = cdist(grid, grid[:1])[:, 0]
+    for index in taken:
+        assert index == int(np.argmax(gap))
+        gap = np.minimum(gap, cdist(grid, grid[index : index + 1])[:, 0])
+        gap[taken[: taken.index(index) + 1]] = -np.inf
 
 
 def test_distances_tell_near_duplicates_far_from_the_origin_apart() -> None:

@@ -108,7 +108,7 @@ def test_cells_share_the_prepared_clips_and_the_first_round(
     monkeypatch.setattr(benchmark, "run_rounds", pretend)
     run_benchmark(config, ["random", "coreset"], 1)
     start = f"starts/random/seed-{config.seed}"
-    assert runs == [start, "cells/random/seed-0", start, "cells/coreset/seed-0"]
+    assert runs == [start, "cells/random/seed-0", "cells/coreset/seed-0"]
     first = root.path(f"{start}/{layout.model(0)}/weights.safetensors")
     for arm in ("random", "coreset"):
         shared = Path(root.path(f"cells/{arm}/seed-0/{layout.model(0)}/weights.safetensors"))

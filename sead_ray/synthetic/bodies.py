@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sead_ray.synthetic.raster import DISC, PLAIN
+
 Colour = tuple[int, int, int]  # RGB
 
 MARGIN_M = 0.02  # parts stay inside the annotated box, so that returns on a face count as inside
@@ -54,12 +56,14 @@ class Body:
         boxes: (b, 6) centre x, y, z and length, width, height.
         quads: (q, 4, 3) corners, counter-clockwise seen from outside.
         colours: (q, 3) RGB 0..255. glow: (q,) 1 where the face gives light, 2 where only while braking.
+        material: (q,) as in `raster`.
     """
 
     boxes: NDArray[np.float64]
     quads: NDArray[np.float32]
     colours: NDArray[np.float32]
     glow: NDArray[np.int8]
+    material: NDArray[np.int8]
 
 
 _FACES = np.array([[1, 2, 6, 5], [3, 0, 4, 7], [2, 3, 7, 6], [0, 1, 5, 4], [4, 5, 6, 7]])  # front back left right top
@@ -72,6 +76,11 @@ def box_quads(box: NDArray[np.float64] | list[float]) -> NDArray[np.float64]:
     return (centre + _CORNERS * size)[_FACES]
 
 
+def rotate_z(points: NDArray[np.float64], yaw_rad: float) -> NDArray[np.float64]:
+    c, s = np.cos(yaw_rad), np.sin(yaw_rad)
+    return points @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
+
+
 class _Builder:
     """Collects the parts of one body; the only mutable thing here."""
 
@@ -81,6 +90,7 @@ class _Builder:
         self.quads: list[NDArray[np.float64]] = []
         self.colours: list[Colour] = []
         self.glow: list[int] = []
+        self.material: list[int] = []
 
     def span(self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]) -> NDArray[np.float64]:
         """A box from fractions: x, y in -0.5..0.5 of length and width, z in 0..1 of the height."""
@@ -95,15 +105,30 @@ class _Builder:
         for face, quad in enumerate(box_quads(box)):
             self.paint(quad, colour if face == 4 or sides is None else sides)
 
+    def tapered(self, x, y, z, top_x, top_y, colour: Colour, sides: Colour) -> None:
+        """Like `part`, but with a smaller roof."""
+        low, high = box_quads(self.span(x, y, (z[0], z[0])))[4], box_quads(self.span(top_x, top_y, (z[1], z[1])))[4]
+        self.boxes.append(self.span(top_x, top_y, z))
+        for first, second in ((1, 2), (3, 0), (2, 3), (0, 1)):
+            self.paint(np.array([low[first], low[second], high[second], high[first]]), sides)
+        self.paint(high, colour)
+
+    def disc(self, x, z, side: int, colour: Colour, out_m: float = 0.012) -> None:
+        """A wheel on one side (1 left, -1 right)."""
+        y = (0.5, 0.5) if side > 0 else (-0.5, -0.5)
+        quad = box_quads(self.span(x, y, z))[2 if side > 0 else 3] + np.array([0, side * out_m, 0])
+        self.paint(quad, colour, material=DISC)
+
     def decal(self, x, y, z, face: int, colour: Colour, glow: int = 0) -> None:
         """One painted face, 1 cm in front of the solid below it."""
         outward = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1]])[face] * 0.01
         self.paint(box_quads(self.span(x, y, z))[face] + outward, colour, glow)
 
-    def paint(self, quad: NDArray[np.float64], colour: Colour, glow: int = 0) -> None:
+    def paint(self, quad: NDArray[np.float64], colour: Colour, glow: int = 0, material: int = PLAIN) -> None:
         self.quads.append(quad)
         self.colours.append(colour)
         self.glow.append(glow)
+        self.material.append(material)
 
     def build(self) -> Body:
         return Body(
@@ -111,6 +136,7 @@ class _Builder:
             np.array(self.quads, np.float32),
             np.array(self.colours, np.float32),
             np.array(self.glow, np.int8),
+            np.array(self.material, np.int8),
         )
 
 
@@ -139,8 +165,9 @@ def build_body(kind: str, size_wlh_m: tuple[float, float, float], colour: Colour
 def _vehicle(builder: _Builder, kind: str, colour: Colour) -> None:
     full = (-0.5, 0.5)
     if kind == "car":
-        builder.part(full, full, (0.14, 0.58), colour)
-        builder.part((-0.42, 0.2), (-0.45, 0.45), (0.58, 1.0), colour, GLASS)
+        builder.part(full, full, (0.16, 0.56), colour)
+        builder.tapered((-0.47, 0.27), (-0.47, 0.47), (0.56, 1.0), (-0.34, 0.08), (-0.36, 0.36), colour, GLASS)
+        builder.part((-0.5, 0.5), (-0.44, 0.44), (0.1, 0.18), DARK)
     elif kind == "bus":
         builder.part(full, full, (0.08, 1.0), colour)
         for face in (2, 3):
@@ -164,10 +191,14 @@ def _vehicle(builder: _Builder, kind: str, colour: Colour) -> None:
 
 
 def _wheels_and_lights(builder: _Builder, kind: str) -> None:
-    top = {"car": 0.38, "truck": 0.3, "bus": 0.27, "construction": 0.4, "trailer": 0.28}[kind]
-    for front in ((0.24, 0.39), (-0.39, -0.24)):
-        for face in (2, 3):
-            builder.decal(front, (-0.5, 0.5), (0, top), face, DARK)
+    high = {"car": 0.40, "truck": 0.32, "bus": 0.27, "construction": 0.42, "trailer": 0.28}[kind]
+    length, height = builder.size[0], builder.size[2]
+    radius = high * height / 2 / length
+    for middle in (0.31, -0.31) if kind != "truck" else (0.36, -0.18, -0.36):
+        for side in (1, -1):
+            builder.disc((middle - radius, middle + radius), (0, high), side, DARK)
+            hub = (middle - radius * 0.5, middle + radius * 0.5)
+            builder.disc(hub, (high * 0.25, high * 0.75), side, (130, 132, 135), 0.02)
     low, high = (0.38, 0.5) if kind == "car" else (0.22, 0.32)
     for side in ((0.3, 0.48), (-0.48, -0.3)):
         if kind != "trailer":
@@ -176,8 +207,12 @@ def _wheels_and_lights(builder: _Builder, kind: str) -> None:
 
 
 def _cycle(builder: _Builder, kind: str, colour: Colour) -> None:
-    builder.part((-0.5, -0.14), (-0.12, 0.12), (0, 0.4), DARK)
-    builder.part((0.14, 0.5), (-0.12, 0.12), (0, 0.4), DARK)
+    for wheel in ((-0.5, -0.14), (0.14, 0.5)):
+        builder.boxes.append(builder.span(wheel, (-0.12, 0.12), (0, 0.4)))
+        middle = builder.span(wheel, (0, 0), (0, 0.4))
+        for face, rim in ((2, 0.02), (3, -0.02)):
+            builder.paint(box_quads(middle)[face] + np.array([0, rim, 0]), DARK, material=DISC)
+        builder.part((wheel[0] + 0.05, wheel[1] - 0.05), (-0.07, 0.07), (0.02, 0.38), DARK)
     frame = colour if kind == "motorcycle" else (90, 90, 95)
     builder.part((-0.25, 0.3), (-0.22, 0.22), (0.25, 0.52), frame)
     builder.part((0.2, 0.27), (-0.5, 0.5), (0.55, 0.6), DARK)
@@ -194,8 +229,15 @@ def _human(builder: _Builder, colour: Colour) -> None:
     builder.decal((-0.17, 0.17), (-0.2, 0.2), (0.9, 1.0), 1, (50, 35, 25))
 
 
-def shadow_quad(size_wlh_m: tuple[float, float, float]) -> NDArray[np.float32]:
-    """(4, 3) dark ground patch below a vehicle."""
-    width, length, _ = size_wlh_m
-    x, y = length / 2, width / 2
-    return np.array([[-x, -y, 0.02], [x, -y, 0.02], [x, y, 0.02], [-x, y, 0.02]], np.float32)
+def shadow_quads(boxes: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(b * 6, 4, 3) ground patches that together are the shadows of boxes (b, 6); `shift`: x, y per metre of height,
+    in the body's frame."""
+    out = []
+    for x, y, z, length, width, height in boxes:
+        foot = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2 * [length, width] + [x, y]
+        low, high = foot + shift * max(z - height / 2, 0.0), foot + shift * (z + height / 2)
+        patches = [low, high]
+        patches += [np.stack([low[k], low[k - 1], high[k - 1], high[k]]) for k in range(4)]
+        out += patches
+    flat = np.array(out).reshape(-1, 4, 2)
+    return np.concatenate([flat, np.full((*flat.shape[:2], 1), 0.01)], axis=2)

@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 
 from sead_ray.geometry import Pose, box_corners_bev, quaternion_from_heading
 from sead_ray.synthetic.cast import cast_scene
+from sead_ray.synthetic.ego_route import Staging
 from sead_ray.synthetic.rig import EGO_CENTRE_M
+from sead_ray.synthetic.scenarios import BY_NAME, Scenario
 from sead_ray.synthetic.town import Town, build_town
 from sead_ray.synthetic.traffic import Tracks, simulate
+from sead_ray.synthetic.yielding import GREEN_S, SLOT_S
 
-WARM_UP_S, CHOICE_S = 2.0, 12.0
+WARM_UP_S = 3.0
 KEY_INTERVAL_S = 0.5
+ATTEMPTS = 8
+NEAR_M = 75.0  # overlaps farther from the ego than this are not recorded
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class Episode:
     """Tracks, the times of the key frames in them, and words for what happens."""
 
     town: Town
+    scenario: Scenario
+    staging: Staging
     tracks: Tracks
     times_s: NDArray[np.float64]
     words: tuple[str, ...]
@@ -34,66 +41,59 @@ class Episode:
         )
 
 
-def drive(location: str, seed: int, scene: int, frames: int) -> Episode:
+def drive(location: str, seed: int, scene: int, frames: int, scenario: str = "cruise") -> Episode:
     """Depends on its arguments alone. Draws again where the ego would touch something or stand all the time."""
     town = build_town(location, seed)
     duration = (frames - 1) * KEY_INTERVAL_S
-    horizon = WARM_UP_S + CHOICE_S + duration + 1.0
+    horizon = WARM_UP_S + duration + 1.0
+    kind = BY_NAME[scenario]
     episode = None
-    for attempt in range(8):
+    for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed, 11, scene, attempt])
-        tracks = simulate(town, cast_scene(town, rng, horizon), horizon, rng)
-        start = _choose_window(tracks, duration, rng)
-        jitter = rng.uniform(-4e-4, 4e-4, frames)
-        times = start + np.arange(frames) * KEY_INTERVAL_S + jitter
+        event = WARM_UP_S + float(rng.uniform(0.3, 0.6)) * min(duration, 14.0)
+        actors, staging = cast_scene(town, kind, event, horizon, rng)
+        offsets = _signal_offsets(town, kind, staging, rng)
+        tracks = simulate(town, actors, offsets, horizon)
+        times = WARM_UP_S + np.arange(frames) * KEY_INTERVAL_S + rng.uniform(-4e-4, 4e-4, frames)
         clear = _without_overlaps(tracks, times)
-        episode = Episode(town, tracks, times, _words(tracks, times))
-        states = tracks.driver_states(0, times)
-        if clear and states[:, 3].max() > 1.5:
+        episode = Episode(town, kind, staging, tracks, times, _words(tracks, times))
+        if clear and tracks.motion(0, times)[:, 1].max() > 1.5:
             break
     assert episode is not None
     return episode
 
 
-def _choose_window(tracks: Tracks, duration_s: float, rng: np.random.Generator) -> float:
-    """A start in the simulated time: usually where the ego's motion changes or somebody is near."""
-    starts = np.arange(WARM_UP_S, WARM_UP_S + CHOICE_S, 0.5)
-    if rng.random() < 0.35:
-        return float(rng.choice(starts))
-    times = np.arange(0, WARM_UP_S + CHOICE_S + duration_s, 0.5)
-    states = tracks.driver_states(0, times)
-    velocity = states[:, 3:] * np.stack([np.cos(states[:, 2]), np.sin(states[:, 2])], axis=1)
-    error = np.zeros(len(times))
-    for ahead in (2, 4, 6):  # 1, 2, 3 s
-        future = states[ahead:, :2] - states[:-ahead, :2] - velocity[:-ahead] * 0.5 * ahead
-        error[:-ahead] += np.linalg.norm(future, axis=1) / 3
-    near = np.array([_nearest(tracks, time) < 5.0 for time in times])
-    value = np.minimum(error, 5.0) + 0.8 * near + 0.5 * np.minimum(states[:, 3], 2.0)
-    width = int(duration_s / 0.5) + 1
-    scores = np.array([value[round(start / 0.5) : round(start / 0.5) + width].mean() for start in starts])
-    chance = np.exp((scores - scores.max()) * 3.0)
-    return float(rng.choice(starts, p=chance / chance.sum()))
-
-
-def _nearest(tracks: Tracks, time_s: float) -> float:
-    poses = tracks.poses(time_s)
-    return float(np.hypot(*(poses[1:, :2] - poses[0, :2]).T).min()) if len(poses) > 1 else np.inf
+def _signal_offsets(town: Town, scenario: Scenario, staging: Staging, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Random phases, but for the scenario's own junction: green or red when the ego arrives."""
+    offsets = rng.uniform(0, 2 * SLOT_S, len(town.junctions))
+    if scenario.junction != "signal":
+        return offsets
+    lane = town.lanes[staging.lane]
+    number = lane.junctions[1]
+    junction = town.junctions[number]
+    group = junction.groups[junction.arms.index(lane.arm)]
+    red = scenario.event == "red"
+    inside = rng.uniform(GREEN_S - 1, 2 * SLOT_S - 4) if red else rng.uniform(0.5, GREEN_S - 2.5)
+    offsets[number] = inside + SLOT_S * group - staging.event_s
+    return offsets
 
 
 def _without_overlaps(tracks: Tracks, times: NDArray[np.float64]) -> bool:
     """Takes away who would stand in somebody else; false where that somebody is the ego."""
     sizes = np.array([actor.size_wlh_m for actor in tracks.actors])
     gone: set[int] = set()
-    for time in np.arange(times[0] - 0.1, times[-1] + 0.1, 0.125):
+    for time in np.arange(times[0] - 0.1, times[-1] + 0.1, 0.2):
         poses = tracks.poses(time)
-        for first, second in overlapping(poses, sizes):
+        near = np.flatnonzero(np.hypot(*(poses[:, :2] - poses[0, :2]).T) < NEAR_M)
+        for a, b in overlapping(poses[near], sizes[near]):
+            first, second = int(near[a]), int(near[b])
             if first in gone or second in gone:
                 continue
             if first == 0:
                 return False
-            gone.add(max(first, second, key=lambda number: (tracks.actors[number].path is not None, number)))
+            gone.add(max(first, second, key=lambda number: (tracks.actors[number].walk is not None, number)))
     for number in gone:
-        tracks.actors[number].body = None
+        tracks.actors[number].shown = False
     return True
 
 
@@ -133,9 +133,9 @@ def _words(tracks: Tracks, times: NDArray[np.float64]) -> tuple[str, ...]:
         words.append("wait")
     poses = tracks.poses(float(times.mean()))
     near = [actor for actor, pose in zip(tracks.actors, poses) if np.hypot(*(pose[:2] - poses[0, :2])) < 30]
-    people = sum(actor.path is not None for actor in near)
+    people = sum(actor.walk is not None for actor in near)
     words += ["many peds"] if people > 5 else ["peds"] if people else []
     for kind, word in (("bus", "bus"), ("truck", "truck"), ("bicycle", "cyclist"), ("cone", "cones")):
         words += [word] if any(actor.kind == kind for actor in near) else []
-    words += ["parked cars"] if sum(actor.tags.get("state") == "parked" for actor in near) > 3 else []
+    words += ["parked cars"] if sum(actor.state == "parked" for actor in near) > 3 else []
     return tuple(words)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from sead_ray.synthetic import lines
-from sead_ray.synthetic.scenery import drivable_area, polygons_of, walkway_area
-from sead_ray.synthetic.town import LANE_M, PARKING_M, SIZE_M, STOP_LINE_M, Lane, Town, arm_end
+from sead_ray.synthetic.areas import drivable_area, polygons_of, walkway_area
+from sead_ray.synthetic.network import LANE_M, PARKING_M, SIZE_M, STOP_LINE_M, Lane, Town, arm_end
 
 MASK_CELL_M = 0.1  # what the devkit's MapMask assumes
 _LAYERS = (
@@ -173,7 +173,7 @@ def _traffic_lights(writer: _Writer, blocks: dict[tuple[int, bool], str]) -> dic
     out = {}
     lamps = [_lamp("RED", 0.6), _lamp("YELLOW", 0.0), _lamp("GREEN", -0.6)]
     for junction in writer.town.junctions:
-        for road_number, at_end in junction.arms:
+        for road_number, at_end in junction.arms if junction.kind == "signal" else ():
             road = writer.town.roads[road_number]
             point, inward = arm_end(road, at_end)
             right = np.array([inward[1], -inward[0]]) * (1 if writer.town.drives_right else -1)
@@ -196,7 +196,11 @@ def _stop_lines(writer: _Writer, blocks, crossings: list[str], lights: dict[tupl
     for lane in town.lanes:
         total = lines.length(lane.line)
         area = writer.polygon(lines.ribbon(lines.cut(lane.line, total - STOP_LINE_M - 1.0, total - 4.2), 1.7, -1.7))
-        _stop_line(writer, area, "TRAFFIC_LIGHT", [], [lights[lane.arm]], blocks[lane.arm])
+        junction = town.junctions[lane.junctions[1]]
+        if junction.kind == "signal":
+            _stop_line(writer, area, "TRAFFIC_LIGHT", [], [lights[lane.arm]], blocks[lane.arm])
+        elif junction.kind == "roundabout" or not junction.main[junction.arms.index(lane.arm)]:
+            _stop_line(writer, area, "YIELD", [], [], blocks[lane.arm])
     for crossing, token in zip(town.crosswalks, crossings):
         if crossing.arm is None:
             line = lines.cut(town.roads[crossing.road].line, crossing.along_m - 2.6, crossing.along_m - 1.6)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sead_ray.config import WorldConfig
+from sead_ray.synthetic.scenarios import deal
 from sead_ray.synthetic.town import LOCATIONS
 
 NIGHT_SHARE, RAIN_SHARE, NO_CAN_SHARE = 0.12, 0.20, 0.08
@@ -44,6 +45,7 @@ class ScenePlan:
     night: bool
     rain: bool
     has_can: bool
+    scenario: str
 
     @property
     def name(self) -> str:
@@ -67,12 +69,15 @@ def plan_world(world: WorldConfig) -> list[ScenePlan]:
         rng = np.random.default_rng([world.seed, 5, first])
         night = _pick(scenes, NIGHT_SHARE, rng, least=int(scenes >= 3))
         rain = _pick(scenes, RAIN_SHARE, rng, least=int(scenes >= 2), last=night if scenes < 30 else set())
+        scenarios = deal(scenes, rng)
         no_can = _pick(scenes, NO_CAN_SHARE, rng, least=int(split == "train" and scenes >= 5))
         for index in range(scenes):
             log = index * logs // scenes
             # Val drives in the towns of train, in other scenes.
             plan = LogPlan(first + log, split, LOCATIONS[log % len(LOCATIONS)])
-            out.append(ScenePlan(len(out), plan, index in night, index in rain, index not in no_can))
+            kind = scenarios[index].name
+            wet = index in rain or kind == "flicker"
+            out.append(ScenePlan(len(out), plan, index in night, wet, index not in no_can, kind))
     return out
 
 

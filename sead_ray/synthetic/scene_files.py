@@ -15,21 +15,24 @@ from sead_ray.geometry import Pose, quaternion_from_heading
 from sead_ray.synthetic import rays, stage
 from sead_ray.synthetic.bodies import CYCLES, HUMANS, KINDS
 from sead_ray.synthetic.can_files import can_messages
-from sead_ray.synthetic.cast import Actor
+from sead_ray.synthetic.actors import Actor
 from sead_ray.synthetic.episode import Episode, drive
+from sead_ray.synthetic.ground import painted_ground
 from sead_ray.synthetic.plan import ScenePlan, token
-from sead_ray.synthetic.render import Weather, render, view
+from sead_ray.synthetic.render import render, view
 from sead_ray.synthetic.rig import CAMERAS
-from sead_ray.synthetic.scenery import Scenery, build_scenery, painted_ground
+from sead_ray.synthetic.scenery import Scenery, build_scenery
+from sead_ray.synthetic.truth import measure
+from sead_ray.synthetic.weather import Weather
 
 JPEG_QUALITY = 88
 ANNOTATED_M = 60.0
 Rows = dict[str, list[dict[str, Any]]]
 
 
-def write_scene(plan: ScenePlan, world: WorldConfig, root: Path) -> Rows:
-    """Writes the scene's files below `root`; returns its rows of the tables that grow with scenes."""
-    episode = drive(plan.log.location, world.seed, plan.number, world.frames)
+def write_scene(plan: ScenePlan, world: WorldConfig, root: Path) -> dict[str, Any]:
+    """Writes the scene's files below `root`; returns its rows of the tables that grow with scenes, and its truth."""
+    episode = drive(plan.log.location, world.seed, plan.number, world.frames, plan.scenario)
     scenery = build_scenery(plan.log.location, world.seed)
     # Time 0 of the episode, such that the first key frame falls on the plan's start.
     start_us = plan.start_us - round(float(episode.times_s[0]) * 1e6)
@@ -64,7 +67,14 @@ def write_scene(plan: ScenePlan, world: WorldConfig, root: Path) -> Rows:
         rng = np.random.default_rng([world.seed, 13, plan.number])
         for message, content in can_messages(episode, start_us, rng).items():
             _write_json(root / "can_bus" / f"{plan.name}_{message}.json", content)
-    return rows
+    return {**rows, "truth": measure(episode).to_row()}
+
+
+def weather_of(plan: ScenePlan, seed: int) -> Weather:
+    rng = np.random.default_rng([seed, 19, plan.number])
+    return Weather(
+        plan.night, plan.rain, float(rng.uniform(0.1, 1.0)), float(rng.uniform(0, 500)), plan.scenario == "flicker"
+    )
 
 
 def describe(plan: ScenePlan, words: tuple[str, ...]) -> str:
@@ -128,8 +138,8 @@ def _write_lidar(plan, world, root: Path, episode: Episode, scenery: Scenery, fr
     path.write_bytes(scan.tobytes())
     near = [
         number
-        for number, actor in enumerate(episode.tracks.actors)
-        if actor.body is not None and np.hypot(*(poses[number, :2] - eye[:2])) < ANNOTATED_M
+        for number in stage.shown_actors(episode.tracks)
+        if np.hypot(*(poses[number, :2] - eye[:2])) < ANNOTATED_M
     ]
     targets = np.array([_target(number, episode.tracks.actors[number], poses[number]) for number in near]).reshape(
         -1, 8
@@ -154,15 +164,14 @@ def _write_cameras(
     plan, world: WorldConfig, root: Path, episode: Episode, scenery, frame, start_us, rows: Rows
 ) -> None:
     ground = painted_ground(plan.log.location, world.seed)
-    weather = Weather(plan.night, plan.rain)
+    weather = weather_of(plan, world.seed)
     for number, spec in enumerate(CAMERAS):
         time = float(episode.times_s[frame]) + spec.delay_us / 1e6
         pose = episode.ego_pose(time)
         poses = episode.tracks.poses(time)
         view_axis = (pose.matrix @ spec.ego_from_camera.matrix)[:2, 2]
         facing = float(np.arctan2(view_axis[1], view_axis[0]))
-        braking = episode.tracks.is_braking(time)
-        faces = stage.faces_at(episode.tracks, poses, braking, scenery, time, poses[0, :2], facing)
+        faces = stage.faces_at(episode.tracks, poses, scenery, time, poses[0, :2], facing, weather)
         rng = np.random.default_rng([world.seed, 17, plan.number, frame, number])
         seen = view(number, world.image_width, world.image_height)
         image, _ = render(seen, ground, faces, pose, weather, rng)
@@ -224,6 +233,6 @@ def attributes(actor: Actor, speed_mps: float) -> list[str]:
         return ["cycle.with_rider"]
     if actor.kind in ("cone", "barrier"):
         return []
-    if actor.tags.get("state") == "parked":
+    if actor.state == "parked":
         return ["vehicle.parked"]
     return ["vehicle.moving" if moving else "vehicle.stopped"]

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,17 @@ from sead_ray.synthetic.scene_files import write_scene
 from sead_ray.synthetic.tables import VERSION, fixed_tables
 from sead_ray.synthetic.town import build_town
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 RECORD = "world.json"
 PARTS = ".generating"
+TRUTH = "world_truth.json"  # beside the data set: what really happens in each scene; for people, read by no stage
 _GROWING = ("scene", "sample", "sample_data", "ego_pose", "instance", "sample_annotation")
+
+
+def world_name(world: WorldConfig) -> str:
+    """A name for people; together with `settings_sha256` it fixes every byte."""
+    size = f"{world.image_width}x{world.image_height}"
+    return f"sead-ray-world-v{GENERATOR_VERSION}-{world.scenes}x{world.frames}-{size}-seed{world.seed}"
 
 
 def settings_hash(world: WorldConfig) -> str:
@@ -36,11 +43,16 @@ def settings_hash(world: WorldConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+SceneJob = tuple[ScenePlan, WorldConfig, str]
+Runner = Callable[[Sequence[SceneJob]], Iterable[object]]
+
+
 def generate_world(
     world: WorldConfig,
     root: str,
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    runner: Runner | None = None,
 ) -> None:
     """Writes the driving world as a nuScenes v1.0 folder (`v1.0-trainval`) below `root`.
 
@@ -49,6 +61,8 @@ def generate_world(
     Args:
         processes: worker processes; None: one per CPU of this process. The bytes do not depend on it.
         progress: called with (scenes done, scenes in all).
+        runner: runs `generate_scene` on all jobs somewhere else, such as on a cluster that shares `root`, and yields
+            something after each; None: worker processes here.
 
     Raises:
         InputError: `root` holds a world of other settings, or another data set.
@@ -62,13 +76,22 @@ def generate_world(
     missing = [plan for plan in plans if not store.exists(_part(plan))]
     if progress:
         progress(len(plans) - len(missing), len(plans))
-    _run(missing, world, store.root, processes or _cpu_count(), len(plans), progress)
+    # Scenes of one town next to each other: a worker keeps the painted ground of one town.
+    order = sorted(missing, key=lambda plan: (plan.log.location, plan.number))
+    jobs = [(plan, world, store.root) for plan in order]
+    done = len(plans) - len(missing)
+    for _ in runner(jobs) if runner else _run(jobs, processes or _cpu_count()):
+        done += 1
+        if progress:
+            progress(done, len(plans))
     _write_maps(store, world, plans)
     _write_tables(store, world, plans)
+    truth = {plan.name: store.read_json(_part(plan))["truth"] for plan in plans}
+    store.write_json(TRUTH, {"world": world_name(world), "scenes": truth})
     store.write_json(
         RECORD,
         {
-            "name": "sead_ray synthetic driving world",
+            "name": world_name(world),
             "generator_version": GENERATOR_VERSION,
             "settings": world.model_dump(exclude={"generate"}),
             "settings_sha256": digest,
@@ -102,7 +125,7 @@ def _part(plan: ScenePlan) -> str:
     return f"{PARTS}/{plan.name}.json"
 
 
-def _scene_job(job: tuple[ScenePlan, WorldConfig, str]) -> None:
+def generate_scene(job: SceneJob) -> None:
     """Runs in a worker process: the part file appears only once all files of the scene are there."""
     plan, world, root = job
     cv2.setNumThreads(1)
@@ -110,24 +133,13 @@ def _scene_job(job: tuple[ScenePlan, WorldConfig, str]) -> None:
     Store(root).write_bytes(_part(plan), json.dumps(rows).encode())
 
 
-def _run(missing: list[ScenePlan], world: WorldConfig, root: str, processes: int, total: int, progress) -> None:
-    # Scenes of one town next to each other: a worker keeps the painted ground of one town.
-    order = sorted(missing, key=lambda plan: (plan.log.location, plan.number))
-    jobs = [(plan, world, root) for plan in order]
-    done = total - len(missing)
+def _run(jobs: Sequence[SceneJob], processes: int) -> Iterator[object]:
     processes = min(processes, len(jobs))
     if processes <= 1:
-        for job in jobs:
-            _scene_job(job)
-            done += 1
-            if progress:
-                progress(done, total)
+        yield from map(generate_scene, jobs)
         return
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for _ in pool.imap_unordered(_scene_job, jobs, chunksize=1):
-            done += 1
-            if progress:
-                progress(done, total)
+        yield from pool.imap_unordered(generate_scene, jobs, chunksize=1)
 
 
 def _write_maps(store: Store, world: WorldConfig, plans: list[ScenePlan]) -> None:

@@ -8,11 +8,14 @@ import pytest
 from sead_ray.geometry import invert, transform_points
 from sead_ray.synthetic import stage
 from sead_ray.synthetic.episode import drive
-from sead_ray.synthetic.render import Faces, Weather, render, view
+from sead_ray.synthetic.ground import painted_ground
+from sead_ray.synthetic.render import render, view
 from sead_ray.synthetic.rig import CAMERAS
-from sead_ray.synthetic.scenery import build_scenery, painted_ground
+from sead_ray.synthetic.scenery import build_scenery
+from sead_ray.synthetic.weather import Weather
 
 SIZE = (160, 90)
+OVERCAST = Weather(night=False, rain=False, cover=0.9)  # no long shadows
 LOCATION = "boston-seaport"
 
 
@@ -21,8 +24,8 @@ def pictures() -> list:
     """Road users that a camera shows: image, owners, image without it, owners when alone, pixel, actor, grid."""
     scenery, ground = build_scenery(LOCATION, 3), painted_ground(LOCATION, 3)
     out = []
-    for scene in (1, 2):
-        episode = drive(LOCATION, 3, scene, 8)
+    for scene, scenario in enumerate(("follow", "busy_junction")):
+        episode = drive(LOCATION, 3, scene, 8, scenario)
         for number, spec in enumerate(CAMERAS):
             out += _free_actors(episode, float(episode.times_s[3]), number, spec, scenery, ground)
     return out
@@ -34,8 +37,8 @@ def _free_actors(episode, time, number, spec, scenery, ground) -> list:
     seen = view(number, *SIZE)
 
     def picture():
-        faces = stage.faces_at(tracks, poses, tracks.is_braking(time), scenery, time, poses[0, :2], facing)
-        return render(seen, ground, faces, pose, Weather(False, False), np.random.default_rng(0))
+        faces = stage.faces_at(tracks, poses, scenery, time, poses[0, :2], facing, OVERCAST)
+        return render(seen, ground, faces, pose, OVERCAST, np.random.default_rng(0))
 
     axis = (pose.matrix @ spec.ego_from_camera.matrix)[:2, 2]
     facing = float(np.arctan2(axis[1], axis[0]))
@@ -50,13 +53,11 @@ def _free_actors(episode, time, number, spec, scenery, ground) -> list:
         u, v, _ = seen.intrinsics @ centre / centre[2]
         inside = 2 <= u < owners.shape[1] - 2 and 2 <= v < owners.shape[0] - 2
         if inside and (owners == actor).sum() > 60 * seen.finer**2:
-            faces = stage.faces_at(tracks, poses, tracks.is_braking(time), scenery, time, poses[0, :2], facing)
-            mine = faces.owner == actor
-            only = Faces(faces.quads[mine], faces.colours[mine], faces.glow[mine], faces.owner[mine])
-            _, alone = render(seen, ground, only, pose, Weather(False, False), np.random.default_rng(0))
-            body, tracks.actors[actor].body = tracks.actors[actor].body, None
+            faces = stage.faces_at(tracks, poses, scenery, time, poses[0, :2], facing, OVERCAST)
+            _, alone = render(seen, ground, faces.of(actor), pose, OVERCAST, np.random.default_rng(0))
+            tracks.actors[actor].shown = False
             without, _ = picture()
-            tracks.actors[actor].body = body
+            tracks.actors[actor].shown = True
             out.append((image, owners, without, alone, (int(u), int(v)), actor, seen.finer))
     return out
 

@@ -265,7 +265,8 @@ class WorldConfig(Schema):
     generate: bool = False
     """Generate the world at `data.root` before the run where it is not there yet."""
     scenes: int = Field(default=50, ge=4)
-    frames: int = Field(default=20, ge=8)
+    frames: int = Field(default=40, ge=8)
+    """Key frames a scene, 2 a second; 40 as in nuScenes."""
     image_width: int = Field(default=400, ge=64)
     image_height: int = Field(default=225, ge=36)
     val_share: float = Field(default=0.2, gt=0, lt=1)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sead_ray.config import RunConfig, WorldConfig
+from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.nuscenes.labels import LabelReader
@@ -23,10 +23,9 @@ from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.image_check import VerifiedClip, require_images, verify_clips
 from sead_ray.stages.preparation import DRIVE, LABELS, Scene, divide_tables, joined, make_parts, part_keys
-from sead_ray.stages.progress import Progress
 from sead_ray.stages.scene_workers import make_clip, make_labels
+from sead_ray.stages.world import generate
 from sead_ray.storage import Store
-from sead_ray.synthetic import generate_world
 
 # Small row groups: Ray Data's readers and the trainers take single clips out of them.
 CLIP_GROUP, LABEL_GROUP = 16, 64
@@ -36,12 +35,6 @@ def ensure_world(config: RunConfig) -> None:
     """Generates the embedded data set at `data.root` where the configuration asks for it; nothing where it is there."""
     if config.world.generate:
         generate(config.world, config.data.root)
-
-
-def generate(world: WorldConfig, root: str, processes: int | None = None) -> None:
-    """Writes the embedded world, with progress. Resumes by scene."""
-    with Progress("generate world", world.scenes, "scene") as progress:
-        generate_world(world, root, processes, lambda done, _total: progress.advance(done - progress.done))
 
 
 def prepare(run: Store, config: RunConfig, verify: bool = False) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sead_ray.synthetic.world import GENERATOR_VERSION, generate_world
+from sead_ray.synthetic.world import GENERATOR_VERSION, generate_world, world_name
 
-__all__ = ["GENERATOR_VERSION", "generate_world"]
+__all__ = ["GENERATOR_VERSION", "generate_world", "world_name"]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sead_ray.geometry import Pose, box_corners_bev, quaternion_from_heading
 from sead_ray.synthetic.cast import cast_scene
 from sead_ray.synthetic.ego_route import Staging
+from sead_ray.synthetic.kernels import refresh_kernels
 from sead_ray.synthetic.rig import EGO_CENTRE_M
 from sead_ray.synthetic.scenarios import BY_NAME, Scenario
 from sead_ray.synthetic.town import Town, build_town
@@ -43,6 +44,7 @@ class Episode:
 
 def drive(location: str, seed: int, scene: int, frames: int, scenario: str = "cruise") -> Episode:
     """Depends on its arguments alone. Draws again where the ego would touch something or stand all the time."""
+    refresh_kernels()
     town = build_town(location, seed)
     duration = (frames - 1) * KEY_INTERVAL_S
     horizon = WARM_UP_S + duration + 1.0

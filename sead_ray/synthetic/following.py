@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from sead_ray.synthetic.kernels import kernel
 from sead_ray.synthetic.motion import CIRCLES, NEVER, at_route, step_at
 
 STANDSTILL_M = 1.2
@@ -13,7 +13,7 @@ LOOK_STEP_M = 0.75
 AIR_M = 0.22
 
 
-@njit(cache=True)
+@kernel
 def idm(speed, desired, gap, closing, headway_s, accelerate, brake):
     """Acceleration wished for, m/s^2."""
     wish = STANDSTILL_M + max(0.0, speed * headway_s + speed * closing / (2 * np.sqrt(accelerate * brake)))
@@ -28,13 +28,13 @@ def idm(speed, desired, gap, closing, headway_s, accelerate, brake):
     return max(full, -max(1.3 * brake, 1.2 * needed), -HARDEST_BRAKE)
 
 
-@njit(cache=True)
+@kernel
 def swerve_m(speed):
     """Metres over which a driver comes to another offset."""
     return min(5.0 + 1.1 * speed, 15.0)
 
 
-@njit(cache=True)
+@kernel
 def hits(drivers, state, i, goal, first_m, reach_m, x, y, radius):
     """Distance ahead at which driver i, steering to offset `goal`, would touch a circle; NEVER where not."""
     near = (drivers.size[i, 0] / 2 + radius + AIR_M) ** 2
@@ -53,7 +53,7 @@ def hits(drivers, state, i, goal, first_m, reach_m, x, y, radius):
     return NEVER
 
 
-@njit(cache=True)
+@kernel
 def free_way(drivers, state, network, i, goal, reach_m):
     """Free metres ahead of driver i, the speed of what ends them along its way, and who: driver number, -2 something
     that stands still, -1 nobody."""
@@ -106,7 +106,7 @@ def free_way(drivers, state, network, i, goal, reach_m):
     return (best - first if best < NEVER else NEVER), pace, who
 
 
-@njit(cache=True)
+@kernel
 def people_ahead(drivers, state, walk, i, reach_m):
     """Free metres to where somebody on foot is, or will be when driver i comes there."""
     first = drivers.size[i, 1] / 2

@@ -21,8 +21,8 @@ from sead_ray.synthetic.weather import SUN
 CELL_M = 0.125  # of the painted ground
 COARSE_M = 0.25  # of lamp light and shadows
 LEVELS = 6
-GRASS, WALK, ROAD, KERB = (92, 116, 62), (156, 151, 142), (82, 83, 86), (190, 188, 182)
-GUTTER = (64, 64, 66)
+GRASS, WALK, ROAD, KERB = (98, 122, 66), (160, 155, 146), (104, 105, 107), (196, 194, 188)
+GUTTER = (88, 88, 90)
 WHITE, YELLOW = (222, 222, 216), (214, 168, 44)
 
 

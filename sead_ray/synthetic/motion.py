@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from sead_ray.synthetic.kernels import kernel
 from sead_ray.synthetic.routes import STEP_M
 
 Array = Any  # numpy arrays; numba knows their types
@@ -110,7 +110,7 @@ class Network(NamedTuple):
     still: Array
 
 
-@njit(cache=True)
+@kernel
 def at_route(points, row, along_m):
     """x, y on a route."""
     position = min(max(along_m / STEP_M, 0.0), points.shape[1] - 1.001)
@@ -121,12 +121,12 @@ def at_route(points, row, along_m):
     return x, y
 
 
-@njit(cache=True)
+@kernel
 def step_at(points, along_m):
     return min(max(int(along_m / STEP_M), 0), points.shape[1] - 1)
 
 
-@njit(cache=True)
+@kernel
 def body_pose(points, row, along_m, side_m, slope, wheelbase_m):
     """Centre and heading of a body whose axles run on the route, moved sideways."""
     xr, yr = at_route(points, row, along_m - wheelbase_m / 2)
@@ -136,7 +136,7 @@ def body_pose(points, row, along_m, side_m, slope, wheelbase_m):
     return x, y, yaw + np.arctan(slope)
 
 
-@njit(cache=True)
+@kernel
 def beside_route(points, row, along_m, x, y, reach_m):
     """Distance along the route and to its left of a point, searched from `along_m` on over `reach_m`."""
     best, at = 1e18, 0
@@ -153,12 +153,12 @@ def beside_route(points, row, along_m, x, y, reach_m):
     return at * STEP_M, left
 
 
-@njit(cache=True)
+@kernel
 def wheelbase(length_m):
     return 0.58 * length_m
 
 
-@njit(cache=True)
+@kernel
 def place_all(drivers, state):
     """Refreshes x, y, heading from the distances."""
     for i in range(len(state.along)):

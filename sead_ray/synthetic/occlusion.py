@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from sead_ray.synthetic.kernels import kernel
 
 TALL_M = 1.15
 REACH_M = 45.0
 
 
-@njit(cache=True)
+@kernel
 def hidden_shares(poses, sizes, shown):
     """(A,) share of five points across each road user that others hide from the ego (actor 0); 1 beyond 45 m.
 
@@ -39,7 +40,7 @@ def hidden_shares(poses, sizes, shown):
     return out
 
 
-@njit(cache=True)
+@kernel
 def _cuts_box(ax, ay, bx, by, pose, size):
     """Whether the way from a to b goes through a box, by slabs in the box's frame."""
     cos, sin = np.cos(pose[2]), np.sin(pose[2])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from sead_ray.synthetic.following import free_way, idm, swerve_m
+from sead_ray.synthetic.kernels import kernel
 from sead_ray.synthetic.motion import NEVER, beside_route, step_at
 from sead_ray.synthetic.network import LANE_M
 from sead_ray.synthetic.yielding import next_stop
@@ -16,7 +16,7 @@ SIDE_AIR_M = 0.65
 INSIDE_LANE_M = 0.75  # so far aside a car is still in its lane
 
 
-@njit(cache=True)
+@kernel
 def choose_goals(drivers, state, network):
     """Each driver's decision on the offset that it steers to; changes `state.goal`."""
     for i in range(len(state.along)):
@@ -31,7 +31,7 @@ def choose_goals(drivers, state, network):
             _leave_lane(drivers, state, network, i, to_stop, here)
 
 
-@njit(cache=True)
+@kernel
 def _come_back(drivers, state, network, i, to_stop, must):
     """Back to the own lane once nothing slow is left ahead in it and there is room beside."""
     home = drivers.bias_m[i]
@@ -45,7 +45,7 @@ def _come_back(drivers, state, network, i, to_stop, must):
     state.goal[i] = home
 
 
-@njit(cache=True)
+@kernel
 def _leave_lane(drivers, state, network, i, to_stop, here):
     desired = max(drivers.limits[i, here] * drivers.eager[i], 0.5)
     gap, pace, who = free_way(drivers, state, network, i, state.goal[i], 45.0)
@@ -64,7 +64,7 @@ def _leave_lane(drivers, state, network, i, to_stop, here):
                 return
 
 
-@njit(cache=True)
+@kernel
 def is_in_the_way(drivers, state, who, i):
     """What nobody waits behind for long: things, those who have stopped on a cue, slow cycles."""
     if who == -1:
@@ -75,7 +75,7 @@ def is_in_the_way(drivers, state, who, i):
     return (stopped and drivers.skill[i] > 0) or (drivers.cycle[who] > 0 and drivers.skill[i] > 1)
 
 
-@njit(cache=True)
+@kernel
 def _pass(drivers, state, network, i, gap, pace, who, to_stop):
     """Steers to the offset that clears the obstacle, where that way is free for long enough."""
     side, length = _inner_edge(drivers, state, network, i, who)
@@ -94,7 +94,7 @@ def _pass(drivers, state, network, i, gap, pace, who, to_stop):
         state.goal[i] = goal
 
 
-@njit(cache=True)
+@kernel
 def _inner_edge(drivers, state, network, i, who):
     """How far an obstacle reaches towards the road's middle, from the route of driver i, and how long it is."""
     if who >= 0:
@@ -113,7 +113,7 @@ def _inner_edge(drivers, state, network, i, who):
     return (edge, last - first + 2.0) if edge > -NEVER else (0.0, 0.0)
 
 
-@njit(cache=True)
+@kernel
 def _oncoming_is_far(drivers, state, i, goal, seconds):
     """Nobody comes the other way within the time that passing takes."""
     for j in range(len(state.along)):
@@ -130,7 +130,7 @@ def _oncoming_is_far(drivers, state, i, goal, seconds):
     return True
 
 
-@njit(cache=True)
+@kernel
 def _has_room(drivers, state, network, i, goal):
     """Nobody is beside the driver on the way to the offset, and whoever comes from behind need not brake hard."""
     low, high = min(goal, state.side[i]) - state.side[i], max(goal, state.side[i]) - state.side[i]
@@ -154,7 +154,7 @@ def _has_room(drivers, state, network, i, goal):
     return not _still_beside(drivers, state, network, i, low, high)
 
 
-@njit(cache=True)
+@kernel
 def _still_beside(drivers, state, network, i, low, high):
     cos, sin = np.cos(state.heading[i]), np.sin(state.heading[i])
     reach = drivers.size[i, 1] / 2 + 0.8
@@ -167,7 +167,7 @@ def _still_beside(drivers, state, network, i, low, high):
     return False
 
 
-@njit(cache=True)
+@kernel
 def _mobil(drivers, state, network, i, goal, desired, gap, pace):
     """Whether the other lane gains more than the incentive, and costs nobody behind too much."""
     if not _has_room(drivers, state, network, i, goal):
@@ -178,7 +178,7 @@ def _mobil(drivers, state, network, i, goal, desired, gap, pace):
     return then - now > GAIN * (1 + POLITENESS)
 
 
-@njit(cache=True)
+@kernel
 def steer(drivers, state, i, metres, time_s):
     """Moves driver i sideways over the metres that it drives: a critically damped pull towards its goal."""
     if metres <= 0:

@@ -6,13 +6,14 @@ Shape legend: Q faces of four corners, H x W pixels. Coordinates are the camera'
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from sead_ray.synthetic.kernels import kernel
 
 NEAR_M = 0.25
 PLAIN, FACADE, FOLIAGE, DISC = 0, 1, 2, 3  # materials; the last two are cut out of their faces
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def grain(ix, iy):
     """Noise 0..1 of a cell, always the same."""
     h = (ix * 374761393 + iy * 668265263) & 0xFFFFFFFF
@@ -20,7 +21,7 @@ def grain(ix, iy):
     return ((h ^ (h >> 16)) & 0xFFFF) / 65535.0
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def is_cut_out(material, s, t):
     """Whether the material leaves a hole at s, t (0..1 along the two edges of a face)."""
     x, y = 2 * s - 1, 2 * t - 1
@@ -30,7 +31,7 @@ def is_cut_out(material, s, t):
     return x * x + y * y > 1.05 - rough or grain(int(s * 61) + 7, int(t * 61)) < 0.12
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def clip_near(corners, out):
     """The part of a convex polygon in front of the camera, into `out`; returns its number of corners."""
     count = 0
@@ -45,7 +46,7 @@ def clip_near(corners, out):
     return count
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def project(corners, lens, shape, rows, columns):
     """Corners (n, 3) to pixels; returns n and the range of rows covered, n = 0 where nothing is in the picture."""
     piece = np.empty((6, 3), np.float32)
@@ -62,7 +63,7 @@ def project(corners, lens, shape, rows, columns):
     return count, max(int(np.ceil(top - 0.5)), 0), min(int(np.ceil(bottom - 0.5)), height)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def span(rows, columns, count, row, width):
     """First and last (excluded) pixel of a convex polygon in one row."""
     middle = row + 0.5
@@ -77,7 +78,7 @@ def span(rows, columns, count, row, width):
     return max(int(np.ceil(low - 0.5)), 0), min(int(np.ceil(high - 0.5)), width)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def draw_faces(corners, material, lens, which, depth):
     """Writes the index of the nearest face of each pixel into `which` and its inverse depth into `depth` (H, W).
 
@@ -117,7 +118,7 @@ def draw_faces(corners, material, lens, which, depth):
                 which[row, column] = q
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def draw_patches(corners, strength, lens, which, mask):
     """Largest strength of the ground patches (Q, 4, 3) over each pixel of the bare ground (`which` is -1)."""
     rows, columns = np.empty(6), np.empty(6)

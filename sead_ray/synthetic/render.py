@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sead_ray.geometry import Pose, invert
 from sead_ray.synthetic.ground import CELL_M, LEVELS
+from sead_ray.synthetic.kernels import refresh_kernels
 from sead_ray.synthetic.raster import FOLIAGE, NEAR_M, draw_faces, draw_patches
 from sead_ray.synthetic.rig import CAMERAS, CameraSpec
 from sead_ray.synthetic.shade import Floor, Paint, develop, mirror, paint_pixels
@@ -85,6 +86,7 @@ class View:
 @lru_cache(maxsize=12)
 def view(camera: int, width: int, height: int) -> View:
     """What of a camera's geometry stays the same over a data set."""
+    refresh_kernels()
     spec = CAMERAS[camera]
     finer = 2 if width < SHARP_FROM_PX else 1
     w, h = width * finer, height * finer
@@ -100,7 +102,9 @@ def view(camera: int, width: int, height: int) -> View:
     down &= depth < FAR_M * 4
     depth = np.where(down, depth, 1.0)
     ground = (matrix[:2, 3] + directions[..., :2] * depth[..., None]).astype(np.float32)
-    footprint = depth / intrinsics[0, 0] * np.sqrt(np.maximum(depth / matrix[2, 3], 1)) / 2
+    footprint = (
+        (1.5 if finer > 1 else 1.0) * depth / intrinsics[0, 0] * np.sqrt(np.maximum(depth / matrix[2, 3], 1)) / 2
+    )
     level = np.clip(np.round(np.log2(np.maximum(footprint / CELL_M, 1e-6))), 0, LEVELS - 1).astype(np.int8)
     inverse = np.where(down, 1 / depth, 0).astype(np.float32)
     beam = np.where(down, head_light(ground), 0).astype(np.float32)
@@ -147,6 +151,7 @@ def render(
         depth,
         seen.ground_ego,
         seen.level,
+        seen.finer,
         seen.beam,
         patches,
         pools,

@@ -1,7 +1,7 @@
 """What scenes are about: the long tail. A scenario says where the ego drives, how much is around it, and what happens.
 
-Most scenes are simple; each rare class has a share of 2 to 3 %. The controls look lively to a naive score (speed, turning,
-texture, flicker) and hold no interaction.
+Most scenes are simple; each rare class has a share of 2 to 3 %. The controls look lively to a naive score (speed,
+turning, texture, flicker) and hold no interaction.
 """
 
 from __future__ import annotations

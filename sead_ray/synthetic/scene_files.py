@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sead_ray.config import WorldConfig
 from sead_ray.geometry import Pose, quaternion_from_heading
 from sead_ray.synthetic import rays, stage
+from sead_ray.synthetic.actors import Actor
 from sead_ray.synthetic.bodies import CYCLES, HUMANS, KINDS
 from sead_ray.synthetic.can_files import can_messages
-from sead_ray.synthetic.actors import Actor
 from sead_ray.synthetic.episode import Episode, drive
 from sead_ray.synthetic.ground import painted_ground
 from sead_ray.synthetic.plan import ScenePlan, token

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from sead_ray.synthetic.kernels import kernel
 from sead_ray.synthetic.raster import FACADE, FOLIAGE, PLAIN, grain
 
 Array = Any
@@ -57,29 +57,22 @@ class Floor(NamedTuple):
     coarse_m: float
 
 
-@njit(cache=True, error_model="numpy")
-def _texel(floor, level, x, y):
-    side = floor.sides[level]
+@kernel
+def _texel(texels, start, side, x, y):
     column = min(max(int(x), 0), side - 1)
     row = min(max(int(y), 0), side - 1)
-    return floor.texels[floor.starts[level] + row * side + column]
+    return texels[start + row * side + column]
 
 
-@njit(cache=True, error_model="numpy")
-def _ground(floor, level, x, y, out):
-    """RGB of the ground at global x, y; smooth where cells are larger than pixels."""
-    size = floor.cell_m * (1 << level)
+@kernel
+def _ground(texels, start, side, size, fine, x, y, out):
+    """RGB of the ground at global x, y, between the four nearest cells, with fine grain close by."""
     u, v = x / size, y / size
-    if level > 0:
-        packed = _texel(floor, level, u, v)
-        for band in range(3):
-            out[band] = (packed >> (8 * band)) & 255
-        return
     u, v = u - 0.5, v - 0.5
     a, b = u - np.floor(u), v - np.floor(v)
-    p00, p10 = _texel(floor, 0, np.floor(u), np.floor(v)), _texel(floor, 0, np.floor(u) + 1, np.floor(v))
-    p01, p11 = _texel(floor, 0, np.floor(u), np.floor(v) + 1), _texel(floor, 0, np.floor(u) + 1, np.floor(v) + 1)
-    rough = 12.0 * (grain(int(x * 22), int(y * 22)) - 0.5)
+    p00, p10 = _texel(texels, start, side, u - a, v - b), _texel(texels, start, side, u - a + 1, v - b)
+    p01, p11 = _texel(texels, start, side, u - a, v - b + 1), _texel(texels, start, side, u - a + 1, v - b + 1)
+    rough = 12.0 * (grain(int(x * 22), int(y * 22)) - 0.5) if fine else 0.0
     for band in range(3):
         shift = 8 * band
         low = ((p00 >> shift) & 255) * (1 - a) + ((p10 >> shift) & 255) * a
@@ -87,7 +80,7 @@ def _ground(floor, level, x, y, out):
         out[band] = low * (1 - b) + high * b + rough
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _coarse(plane, size, x, y):
     row, column = int(y / size), int(x / size)
     if 0 <= row < plane.shape[0] and 0 <= column < plane.shape[1]:
@@ -95,13 +88,13 @@ def _coarse(plane, size, x, y):
     return 0.0
 
 
-@njit(cache=True, error_model="numpy")
-def _sky(light, dx, dy, dz, out):
+@kernel
+def _sky(night, haze, zenith, cover, drift, dx, dy, dz, out):
     """Gradient from haze to zenith, and clouds on a plane high above."""
     rise = min(max(dz * 2.5, 0.0), 1.0)
     cloud = 0.0
-    if dz > 0.02 and light.cover > 0:
-        u, v = dx / (dz + 0.12) * 2.4 + light.drift, dy / (dz + 0.12) * 2.4
+    if dz > 0.02 and cover > 0:
+        u, v = dx / (dz + 0.12) * 2.4 + drift, dy / (dz + 0.12) * 2.4
         total, weight = 0.0, 0.5
         for octave in range(3):
             iu, iv = np.floor(u), np.floor(v)
@@ -112,26 +105,26 @@ def _sky(light, dx, dy, dz, out):
             high = grain(i, j + 1) * (1 - a) + grain(i + 1, j + 1) * a
             total += weight * (low * (1 - b) + high * b)
             u, v, weight = u * 2.1, v * 2.1, weight / 2
-        cloud = min(max((total - 0.72 + 0.5 * light.cover) * 3.0, 0.0), 1.0) * min(dz * 6, 1.0)
-    white = 40.0 if light.night else 236.0
+        cloud = min(max((total - 0.72 + 0.5 * cover) * 3.0, 0.0), 1.0) * min(dz * 6, 1.0)
+    white = 40.0 if night else 236.0
     for band in range(3):
-        clear = light.haze[band] + (light.zenith[band] - light.haze[band]) * rise
+        clear = haze[band] + (zenith[band] - haze[band]) * rise
         out[band] = clear + (white - clear) * 0.75 * cloud
 
 
-@njit(cache=True, error_model="numpy")
-def _face(paint, light, q, x, y, z, out):
+@kernel
+def _face(corners, edges, reach, colours, materials, seeds, lights, night, ambient, q, x, y, z, out):
     """Colour of face q at a point of the camera frame; returns whether it gives light of its own."""
-    material = paint.material[q]
+    material = materials[q]
     for band in range(3):
-        out[band] = paint.colours[q, band]
+        out[band] = colours[q, band]
     if material == PLAIN:
-        return paint.glow[q] > 0
-    across, up = paint.reach[q, 0], paint.reach[q, 1]
-    dx, dy, dz = x - paint.corners[q, 0, 0], y - paint.corners[q, 0, 1], z - paint.corners[q, 0, 2]
-    s = dx * paint.edges[q, 0, 0] + dy * paint.edges[q, 0, 1] + dz * paint.edges[q, 0, 2]
-    t = dx * paint.edges[q, 1, 0] + dy * paint.edges[q, 1, 1] + dz * paint.edges[q, 1, 2]
-    seed = paint.seed[q]
+        return lights[q] > 0
+    up = reach[q, 1]
+    dx, dy, dz = x - corners[q, 0, 0], y - corners[q, 0, 1], z - corners[q, 0, 2]
+    s = dx * edges[q, 0, 0] + dy * edges[q, 0, 1] + dz * edges[q, 0, 2]
+    t = dx * edges[q, 1, 0] + dy * edges[q, 1, 1] + dz * edges[q, 1, 2]
+    seed = seeds[q]
     if material == FOLIAGE:
         tone = 0.62 + 0.6 * grain(int(s * 6) + seed, int(t * 6)) * (0.55 + 0.45 * t / up)
         for band in range(3):
@@ -145,33 +138,33 @@ def _face(paint, light, q, x, y, z, out):
         if edge < fu < 1 - edge and (0.08 if ground_floor else 0.28) < fv < 0.8 and t < up - 0.4:
             pane = grain(iu + seed, iv * 7 + seed)
             shine = 0.7 + 0.6 * pane + 0.25 * (fu - fv)
-            if light.night and pane > 0.72:
+            if night and pane > 0.72:
                 for band in range(3):
                     out[band] = LIT[band] * (0.35 + 0.4 * grain(iu, iv + seed))
                 return True
-            dim = 0.12 if light.night else light.ambient
+            dim = 0.12 if night else ambient
             for band in range(3):
                 out[band] = GLASS[band] * shine * dim
         else:
             tone = 0.94 + 0.1 * grain(int(s * 3.3) + (int(t * 8) & 1) * 5, int(t * 8) + seed)
             for band in range(3):
                 out[band] *= tone
-    return paint.glow[q] > 0
+    return lights[q] > 0
 
 
-@njit(cache=True, error_model="numpy")
-def _neighbour(which, depth, row, column):
-    """For odd pixels: 1 where the one above, 0 where the one to the left is sky too; -1 else."""
-    if row & 1 and which[row - 1, column] < 0 and depth[row - 1, column] == 0:
-        return 1
-    if column & 1 and which[row, column - 1] < 0 and depth[row, column - 1] == 0:
-        return 0
-    return -1
+@kernel
+def _same_as_block(which, depth, row, column):
+    """Whether a pixel and the first of its block of four both show the ground, or both the sky: those are smooth, and
+    one colour does for the block."""
+    if which[row, column] >= 0 or (row & 1) + (column & 1) == 0:
+        return False
+    top, left = row - (row & 1), column - (column & 1)
+    return which[top, left] < 0 and (depth[top, left] > 0) == (depth[row, column] > 0)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def paint_pixels(
-    which, depth, ground_ego, level, beam, patches, pools, paint, floor, light, lens, camera, ego, out, glow
+    which, depth, ground_ego, level, finer, beam, patches, pools, paint, floor, light, lens, camera, ego, out, glow
 ):
     """Fills `out` (H, W, 3) with colours and `glow` (H, W) with 1 where light comes from.
 
@@ -181,55 +174,57 @@ def paint_pixels(
     """
     cos, sin = np.cos(ego[2]), np.sin(ego[2])
     one = np.empty(3)
+    # taken out of the tuples once: taking them out for every pixel costs more than the painting
+    corners, edges, reach, colours, materials, seeds, lights = paint
+    texels, starts, sides, cell_m, lamps, shadows, coarse_m = floor
+    night, ambient, haze_m, haze, zenith, static, cover, drift, _ = light
     height, width = which.shape
     for row in range(height):
         rv = (row + 0.5 - lens[3]) / lens[1]
         for column in range(width):
+            if finer > 1 and _same_as_block(which, depth, row, column):
+                for band in range(3):
+                    out[row, column, band] = out[row - (row & 1), column - (column & 1), band]
+                continue
             ru = (column + 0.5 - lens[2]) / lens[0]
             q = which[row, column]
             if q < 0 and depth[row, column] == 0:
-                near = _neighbour(which, depth, row, column)
-                if near >= 0:  # the sky is smooth: a quarter of its pixels is enough
-                    up = row - 1 if near == 1 else row
-                    left = column if near == 1 else column - 1
-                    for band in range(3):
-                        out[row, column, band] = out[up, left, band]
-                    continue
                 dx = camera[0, 0] * ru + camera[0, 1] * rv + camera[0, 2]
                 dy = camera[1, 0] * ru + camera[1, 1] * rv + camera[1, 2]
                 dz = camera[2, 0] * ru + camera[2, 1] * rv + camera[2, 2]
                 norm = np.sqrt(dx * dx + dy * dy + dz * dz)
-                _sky(light, dx / norm, dy / norm, dz / norm, one)
+                _sky(night, haze, zenith, cover, drift, dx / norm, dy / norm, dz / norm, one)
                 out[row, column, 0], out[row, column, 1], out[row, column, 2] = one[0], one[1], one[2]
                 continue
             z = 1.0 / depth[row, column]
-            clear = np.exp(-z / light.haze_m)
+            clear = np.exp(-z / haze_m)
             if q >= 0:
-                shines = _face(paint, light, q, ru * z, rv * z, z, one)
+                shines = _face(
+                    corners, edges, reach, colours, materials, seeds, lights, night, ambient, q, ru * z, rv * z, z, one
+                )
                 glow[row, column] = shines
                 if shines:
                     clear = np.sqrt(clear)
             else:
                 gx, gy = ground_ego[row, column, 0], ground_ego[row, column, 1]
                 x, y = ego[0] + cos * gx - sin * gy, ego[1] + sin * gx + cos * gy
-                _ground(floor, level[row, column], x, y, one)
-                bright = light.ambient
-                if light.night:
-                    bright += 0.85 * beam[row, column] + 0.5 * _coarse(floor.lamps, floor.coarse_m, x, y)
+                k = level[row, column]
+                _ground(texels, starts[k], sides[k], cell_m * (1 << k), k == 0, x, y, one)
+                bright = ambient
+                if night:
+                    bright += 0.85 * beam[row, column] + 0.5 * _coarse(lamps, coarse_m, x, y)
                     bright += pools[row, column] / 255.0
                     bright *= 1 - 0.5 * patches[row, column] / 255.0
                 else:
-                    dark = max(
-                        patches[row, column] / 255.0, light.shadow * _coarse(floor.shadows, floor.coarse_m, x, y)
-                    )
+                    dark = max(patches[row, column] / 255.0, static * _coarse(shadows, coarse_m, x, y))
                     bright *= 1 - 0.55 * dark
                 for band in range(3):
                     one[band] *= bright
             for band in range(3):
-                out[row, column, band] = light.haze[band] + (one[band] - light.haze[band]) * clear
+                out[row, column, band] = haze[band] + (one[band] - haze[band]) * clear
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def mirror(which, out, wet):
     """The wet ground: each column of it shows what stands above its edge, upside down."""
     height, width = which.shape
@@ -249,7 +244,7 @@ def mirror(which, out, wet):
                 out[row, column, band] += share * (out[source, column, band] - out[row, column, band])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def develop(picture, noise, exposure, vignette, tint, out):
     """Exposure, falling light towards the corners, colour cast and noise of one camera; to 8 bits (H, W, 3)."""
     height, width = picture.shape[:2]

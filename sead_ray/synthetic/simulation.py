@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from sead_ray.synthetic.following import HARDEST_BRAKE, free_way, idm, people_ahead
+from sead_ray.synthetic.kernels import kernel
 from sead_ray.synthetic.motion import NEVER, place_all, step_at
 from sead_ray.synthetic.passing import choose_goals, is_in_the_way, steer
 from sead_ray.synthetic.walking import place_walkers, walk_on
@@ -18,7 +18,7 @@ JERK_MPS3 = 6.0
 ROOM_TO_PASS_M = 4.5  # kept from what has to be driven around
 
 
-@njit(cache=True)
+@kernel
 def run(drivers, state, walkers, walk, network, steps):
     """Returns (steps, D, 5) along, speed, acceleration, side, slope, and (steps, W, 4) x, y, heading, speed."""
     driven = np.zeros((steps, len(state.along), 5))
@@ -40,7 +40,7 @@ def run(drivers, state, walkers, walk, network, steps):
     return driven, walked
 
 
-@njit(cache=True)
+@kernel
 def _advance(drivers, state, walkers, walk, network, step):
     time_s = step * DT_S
     if step % DECIDE_EVERY == 0:
@@ -53,7 +53,7 @@ def _advance(drivers, state, walkers, walk, network, step):
         _move(drivers, state, i, wishes[i], time_s)
 
 
-@njit(cache=True)
+@kernel
 def _wish(drivers, state, walkers, walk, network, i, time_s):
     """Acceleration that driver i wants: the least of what road, leaders, people, signals and its cue ask for."""
     speed, brake = state.speed[i], drivers.brake[i]
@@ -84,7 +84,7 @@ def _wish(drivers, state, walkers, walk, network, i, time_s):
     return wish
 
 
-@njit(cache=True)
+@kernel
 def _move(drivers, state, i, wish, time_s):
     speed = state.speed[i]
     # feet are quick in an emergency and slow otherwise

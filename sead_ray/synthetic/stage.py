@@ -79,7 +79,7 @@ def faces_at(
         parts.append((quads, paint, lights, owner, body.material, np.zeros(len(quads), np.int32)))
         shadows.append(rotate_z(shadow_quads(body.boxes, _shadow_shift(weather, yaw)), yaw) + place)
         if not off and actor.kind in _VEHICLES and weather.night:
-            front = np.column_stack([_POOL + [actor.size_wlh_m[1] / 2, 0], np.full(4, 0.01)])
+            front = np.column_stack([_POOL + np.array([actor.size_wlh_m[1] / 2, 0]), np.full(4, 0.01)])
             pools.append(rotate_z(front[None], yaw) + place)
     kinds = (np.float32, np.float32, np.int8, np.int32, np.int8, np.int32)
     columns = [np.concatenate([part[k] for part in parts]).astype(kind) for k, kind in enumerate(kinds)]

@@ -1,4 +1,4 @@
-"""What really happens in a scene, measured from its tracks. Written beside the data set; no part of the product reads it."""
+"""What really happens in a scene, measured from its tracks. Written beside the data set; no stage reads it."""
 
 from __future__ import annotations
 

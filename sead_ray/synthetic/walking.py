@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from sead_ray.synthetic.kernels import kernel
 from sead_ray.synthetic.motion import NEVER
 from sead_ray.synthetic.yielding import RED, signal_state
 
 PATH_STEP_M = 0.25
 
 
-@njit(cache=True)
+@kernel
 def place_walkers(walkers, walk):
     for w in range(len(walk.along)):
         position = min(max(walk.along[w] / PATH_STEP_M, 0.0), walkers.paths.shape[1] - 1.001)
@@ -26,7 +26,7 @@ def place_walkers(walkers, walk):
             walk.heading[w] = np.arctan2(dy, dx)
 
 
-@njit(cache=True)
+@kernel
 def walk_on(drivers, state, walkers, walk, network, time_s, dt_s):
     """One step of everybody on foot."""
     for w in range(len(walk.along)):
@@ -38,8 +38,7 @@ def walk_on(drivers, state, walkers, walk, network, time_s, dt_s):
             walk.paused_s[w] += dt_s
             wish = 0.0
         elif walkers.kerbs[w, 0] >= 0 and walk.along[w] <= walkers.kerbs[w, 0] < walk.along[w] + 0.5:
-            if not _may_cross(drivers, state, walkers, network, w, time_s):
-                wish = 0.0
+            wish = wish if _may_cross(drivers, state, walkers, network, w, time_s) else 0.0
         if wish > 0 and _touches(drivers, state, walk, w, wish * dt_s):
             wish = 0.0
         change = 2.5 * dt_s if walkers.bold[w] == 0 else 5.0 * dt_s
@@ -47,7 +46,7 @@ def walk_on(drivers, state, walkers, walk, network, time_s, dt_s):
         walk.along[w] = min(walk.along[w] + walk.moving[w] * dt_s, walkers.length[w])
 
 
-@njit(cache=True)
+@kernel
 def _touches(drivers, state, walk, w, step_m):
     """Whether the next steps would lead into a vehicle."""
     x = walk.x[w] + (step_m + 0.6) * np.cos(walk.heading[w])
@@ -66,7 +65,7 @@ def _touches(drivers, state, walk, w, step_m):
     return False
 
 
-@njit(cache=True)
+@kernel
 def _may_cross(drivers, state, walkers, network, w, time_s):
     """At a signal only while the arm's traffic has red; elsewhere when all who come can still stop."""
     if walkers.bold[w] == 1:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from sead_ray.synthetic.kernels import kernel
 from sead_ray.synthetic.motion import NEVER, at_route
 
 GREEN_S, YELLOW_S, CLEAR_S = 9.0, 2.0, 2.0
@@ -13,7 +13,7 @@ MARGIN_S = 0.9
 GREEN, YELLOW, RED = 0, 1, 2
 
 
-@njit(cache=True)
+@kernel
 def signal_state(group, offset_s, time_s):
     inside = (time_s + offset_s) % (2 * SLOT_S) - SLOT_S * group
     if 0 <= inside < GREEN_S:
@@ -21,7 +21,7 @@ def signal_state(group, offset_s, time_s):
     return YELLOW if GREEN_S <= inside < GREEN_S + YELLOW_S else RED
 
 
-@njit(cache=True)
+@kernel
 def next_stop(drivers, state, i):
     """Number of the next stop line on the route that the front has not passed by a metre; -1 for none."""
     front = state.along[i] + drivers.size[i, 1] / 2
@@ -31,7 +31,7 @@ def next_stop(drivers, state, i):
     return -1
 
 
-@njit(cache=True)
+@kernel
 def _rank(network, junction, arm, turn):
     """Right of way at a junction; more is first. Turns across the other direction come after it."""
     far = 0.5 if turn == network.inner_side else 0.0
@@ -40,7 +40,7 @@ def _rank(network, junction, arm, turn):
     return 2.0 - far
 
 
-@njit(cache=True)
+@kernel
 def _arrival(distance_m, speed, accelerate):
     """Seconds to cover a distance while speeding up to about 9 m/s."""
     if distance_m <= 0:
@@ -49,7 +49,7 @@ def _arrival(distance_m, speed, accelerate):
     return max(quick, distance_m / 9.0)
 
 
-@njit(cache=True)
+@kernel
 def _clash(drivers, state, network, time_s, i, k, j):
     """Whether driver j bars driver i, who stands before its k-th junction."""
     mine = int(drivers.passages[i, k, 2])
@@ -78,7 +78,7 @@ def _clash(drivers, state, network, time_s, i, k, j):
     return False
 
 
-@njit(cache=True)
+@kernel
 def _has_precedence(drivers, state, network, time_s, i, k, j, m):
     """Between two who are both still before the junction."""
     junction = int(drivers.stops[i, k, 1])
@@ -98,7 +98,7 @@ def _has_precedence(drivers, state, network, time_s, i, k, j, m):
     return eta_j < eta_i or (eta_j == eta_i and j < i)
 
 
-@njit(cache=True)
+@kernel
 def junction_gap(drivers, state, network, time_s, i, free_m, pace):
     """Free metres to the stop line where driver i must stop at it, NEVER where it may go on."""
     k = next_stop(drivers, state, i)
@@ -125,7 +125,7 @@ def junction_gap(drivers, state, network, time_s, i, free_m, pace):
     return NEVER
 
 
-@njit(cache=True)
+@kernel
 def crosswalk_gap(drivers, state, walkers, walk, network, i):
     """Free metres to the next crosswalk on which somebody walks, or at which somebody waits, towards driver i's way."""
     best = NEVER

@@ -1,0 +1,163 @@
+"""What a planner could know at a key frame of the embedded world: of itself, or of everything; and what was driven.
+
+Positions are in the ego frame of the key frame (x forward, y left), in metres. F = 6 future steps of 0.5 s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sead_ray.nuscenes.commands import TURN_OFFSET_M
+from sead_ray.records import FUTURE_STEPS
+from sead_ray.synthetic.actors import Actor
+from sead_ray.synthetic.bodies import CYCLES, HUMANS
+from sead_ray.synthetic.episode import KEY_INTERVAL_S, Episode
+from sead_ray.synthetic.routes import STEP_M, Route
+
+PAST_S = np.array([-2.0, -1.5, -1.0, -0.5])
+PATH_M = np.array([2.5, 5, 7.5, 10, 12.5, 15, 20, 25, 30, 40])
+AGENTS, REACH_M = 8, 50.0
+LIMIT_SHARE, ACCELERATE, BRAKE, HEADWAY_S = 0.92, 1.7, 2.0, 1.3  # an average driver, for the roll-out
+FAR_M = 200.0
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Of N frames: ego status (N, E), everything (N, A), a roll-out (N, F, 2) on the true path with a car-following
+    model, constant velocity (N, F, 2), and what was driven (N, F, 2); `clip` (N,) numbers the scenes."""
+
+    status: Array
+    everything: Array
+    rollout: Array
+    constant: Array
+    driven: Array
+    clip: NDArray[np.int64]
+
+    @staticmethod
+    def joined(parts: list[Samples]) -> Samples:
+        names = ("status", "everything", "rollout", "constant", "driven", "clip")
+        return Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def samples_of(episode: Episode, clip: int) -> Samples:
+    """One sample for each key frame that has six later ones."""
+    rows = [_sample(episode, float(time)) for time in episode.times_s[: -FUTURE_STEPS or None]]
+    columns = [np.stack(column) for column in zip(*rows)]
+    return Samples(*columns, np.full(len(rows), clip))
+
+
+def _sample(episode: Episode, time_s: float) -> tuple[Array, ...]:
+    ahead = (1 + np.arange(FUTURE_STEPS)) * KEY_INTERVAL_S
+    states = episode.tracks.driver_states(0, time_s + np.concatenate([PAST_S, [0.0], ahead]))
+    now = states[len(PAST_S)]
+    local = _to_ego(states[:, :2], now)
+    past, driven = local[: len(PAST_S)], local[len(PAST_S) + 1 :]
+    motion = episode.tracks.motion(0, np.array([time_s]))[0]
+    before = episode.tracks.driver_states(0, np.array([time_s - 0.1]))[0]
+    yaw_rate = (now[2] - before[2] + np.pi) % (2 * np.pi) - np.pi
+    side = driven[-1, 1]
+    command = np.array([side >= TURN_OFFSET_M, side <= -TURN_OFFSET_M, abs(side) < TURN_OFFSET_M], np.float64)
+    status = np.concatenate([[now[3], motion[2], yaw_rate * 10], past.ravel(), command])
+    constant = np.stack([now[3] * ahead, np.zeros(FUTURE_STEPS)], axis=1)
+    known, rollout = _world_ahead(episode, time_s, now, motion)
+    return status, np.concatenate([status, known, rollout.ravel()]), rollout, constant, driven
+
+
+def _to_ego(points: Array, now: Array) -> Array:
+    delta = points - now[:2]
+    cos, sin = np.cos(now[2]), np.sin(now[2])
+    return np.stack([delta[:, 0] * cos + delta[:, 1] * sin, delta[:, 1] * cos - delta[:, 0] * sin], axis=1)
+
+
+def _world_ahead(episode: Episode, time_s: float, now: Array, motion: Array) -> tuple[Array, Array]:
+    """What the true map and agents say, as numbers, and the roll-out along the path."""
+    route, along = episode.staging.route, float(motion[0])
+    places = np.clip(((along + PATH_M) / STEP_M).astype(int), 0, len(route.points) - 1)
+    path = _to_ego(route.points[places], now) / PATH_M[:, None]
+    limits = route.limits_mps[places]
+    stop_m, signal = _next_stop(episode, along, time_s)
+    crosswalk = next((at - along for at, _ in route.crosswalks if at > along), FAR_M)
+    agents, gap, pace, crossing = _agents(episode, time_s, now, route, along)
+    numbers = [motion[3], min(stop_m, 60.0), *signal, min(crosswalk, 60.0), min(gap, 60.0), pace, min(crossing, 60.0)]
+    rollout = _roll_out(route, motion, now, gap, pace, min(crossing, stop_m if signal[0] or signal[1] else FAR_M))
+    return np.concatenate([path.ravel(), limits, numbers, agents]), rollout
+
+
+def _next_stop(episode: Episode, along: float, time_s: float) -> tuple[float, list[float]]:
+    """Metres to the next stop line, and whether red, yellow, or a right of way holds there."""
+    for at, junction, arm in episode.staging.route.stops:
+        distance = float(at - along - 2.0)
+        if distance > -1:
+            node = episode.town.junctions[int(junction)]
+            if node.kind != "signal":
+                return distance, [0.0, 0.0, float(node.kind == "roundabout" or not node.main[int(arm)])]
+            shown = episode.tracks.signals.state(int(junction), int(arm), time_s)
+            return distance, [float(shown == "red"), float(shown == "yellow"), 0.0]
+    return FAR_M, [0.0, 0.0, 0.0]
+
+
+def _agents(
+    episode: Episode, time_s: float, now: Array, route: Route, along: float
+) -> tuple[Array, float, float, float]:
+    """The nearest road users, the gap to the leader on the path and its speed, and where somebody crosses it."""
+    poses = episode.tracks.poses(time_s)
+    first = int(along / STEP_M)
+    path = route.points[first : first + int(60 / STEP_M)]
+    yaws = route.headings[first : first + len(path)]
+    rows, gap, pace, crossing = [], FAR_M, 0.0, FAR_M
+    for actor, pose in zip(episode.tracks.actors[1:], poses[1:]):
+        local = _to_ego(pose[None, :2], now)[0]
+        away = float(np.hypot(*local))
+        if not actor.shown or away > REACH_M:
+            continue
+        turn = pose[2] - now[2]
+        width, length, _ = actor.size_wlh_m
+        rows.append((away, [*local, pose[3] * np.cos(turn), pose[3] * np.sin(turn), width, length, *_kind(actor)]))
+        at = int(np.hypot(*(path - pose[:2]).T).argmin())
+        if local[0] < 0 or at >= len(path) - 1:
+            continue
+        left = float((pose[:2] - path[at]) @ [-np.sin(yaws[at]), np.cos(yaws[at])])
+        bend = pose[2] - yaws[at]
+        reach = abs(np.sin(bend)) * length / 2 + abs(np.cos(bend)) * width / 2 + 1.1
+        free = at * STEP_M - 2.0 - abs(np.cos(bend)) * length / 2
+        inward = -np.sign(left) * pose[3] * np.sin(bend)
+        if abs(left) < reach and free < gap:
+            gap, pace = max(free, 0.0), max(pose[3] * float(np.cos(bend)), 0.0)
+        elif inward > 0.3 and (abs(left) - reach) / inward < free / max(now[3], 2.0) + 1.0:
+            crossing = min(crossing, max(free - 1.0, 0.0))
+    rows.sort(key=lambda row: row[0])
+    out = np.zeros((AGENTS, 9))
+    for place, (_, row) in enumerate(rows[:AGENTS]):
+        out[place] = row
+    return out.ravel(), gap, pace, crossing
+
+
+def _kind(actor: Actor) -> list[float]:
+    return [float(actor.kind in HUMANS), float(actor.kind in CYCLES), float(bool(actor.state))]
+
+
+def _roll_out(route: Route, motion: Array, now: Array, gap: float, pace: float, stop_m: float) -> Array:
+    """(F, 2) an average driver on the true path, behind a leader that keeps its speed."""
+    along, speed, lead = float(motion[0]), float(motion[1]), float(motion[0]) + gap
+    out, step = [], 0.1
+    for index in range(1, round(FUTURE_STEPS * KEY_INTERVAL_S / step) + 1):
+        limit = LIMIT_SHARE * route.limits_mps[min(int((along + 0.4 * speed) / STEP_M), len(route.limits_mps) - 1)]
+        wish = ACCELERATE * (1 - (speed / max(limit, 0.5)) ** 4) if speed < limit else -1.4 * (speed - limit)
+        for free, leader in ((lead - along, pace), (motion[0] + stop_m - along, 0.0)):
+            closing = speed * (speed - leader) / (2 * np.sqrt(ACCELERATE * BRAKE))
+            desired = 1.5 + max(0.0, speed * HEADWAY_S + closing)
+            wish -= ACCELERATE * (desired / max(free, 0.5)) ** 2 if free < 100 else 0.0
+        speed = max(speed + float(np.clip(wish, -5.0, ACCELERATE)) * step, 0.0)
+        along, lead = along + speed * step, lead + pace * step
+        if index % round(KEY_INTERVAL_S / step) == 0:
+            out.append(along)
+    places = np.clip(np.array(out) / STEP_M, 0, len(route.points) - 1.001)
+    low = places.astype(int)
+    points = route.points[low] + (places - low)[:, None] * (route.points[low + 1] - route.points[low])
+    ego = _to_ego(points, now)
+    ego[:, 1] += motion[3]
+    return ego

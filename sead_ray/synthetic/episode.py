@@ -12,6 +12,7 @@ from sead_ray.synthetic.cast import cast_scene
 from sead_ray.synthetic.ego_route import Staging
 from sead_ray.synthetic.kernels import refresh_kernels
 from sead_ray.synthetic.rig import EGO_CENTRE_M
+from sead_ray.synthetic.routes import STEP_M
 from sead_ray.synthetic.scenarios import BY_NAME, Scenario
 from sead_ray.synthetic.town import Town, build_town
 from sead_ray.synthetic.traffic import Tracks, simulate
@@ -68,6 +69,8 @@ def drive(location: str, seed: int, scene: int, frames: int, scenario: str = "cr
 def _signal_offsets(town: Town, scenario: Scenario, staging: Staging, rng: np.random.Generator) -> NDArray[np.float64]:
     """Random phases, but for the scenario's own junction: green or red when the ego arrives."""
     offsets = rng.uniform(0, 2 * SLOT_S, len(town.junctions))
+    if scenario.vehicles == 0:
+        _all_green(town, staging, offsets)
     if scenario.junction != "signal":
         return offsets
     lane = town.lanes[staging.lane]
@@ -78,6 +81,17 @@ def _signal_offsets(town: Town, scenario: Scenario, staging: Staging, rng: np.ra
     inside = rng.uniform(GREEN_S - 1, 2 * SLOT_S - 4) if red else rng.uniform(0.5, GREEN_S - 2.5)
     offsets[number] = inside + SLOT_S * group - staging.event_s
     return offsets
+
+
+def _all_green(town: Town, staging: Staging, offsets: NDArray[np.float64]) -> None:
+    """Where nobody else drives, nothing shall stop the ego: green at each junction when it arrives."""
+    route = staging.route
+    seconds = np.cumsum(STEP_M / np.maximum(route.limits_mps * staging.ego.manner.eager * 0.97, 1.0))
+    seconds -= seconds[min(int(staging.ego.start_m / STEP_M), len(seconds) - 1)]
+    for at, junction, arm in route.stops[::-1]:  # a junction met twice: as at the first time
+        group = town.junctions[int(junction)].groups[int(arm)]
+        arrival = seconds[min(int(at / STEP_M), len(seconds) - 1)]
+        offsets[int(junction)] = 0.4 * GREEN_S + SLOT_S * group - arrival
 
 
 def _without_overlaps(tracks: Tracks, times: NDArray[np.float64]) -> bool:

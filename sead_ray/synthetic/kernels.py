@@ -10,6 +10,7 @@ from numba import njit
 
 kernel = njit(cache=True, error_model="numpy")
 _STAMP = "sead_ray_kernels.sha256"
+_CONSTANTS = ("network.py", "routes.py")  # whose values are compiled into kernels
 
 
 @kernel
@@ -25,8 +26,10 @@ def refresh_kernels() -> None:
     """
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    folder = Path(_probe.stats.cache_path)
+        text = source.read_bytes()
+        if b"@kernel" in text or source.name in _CONSTANTS:
+            digest.update(text)
+    folder = Path(str(_probe.stats.cache_path))
     stamp = folder / _STAMP
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return

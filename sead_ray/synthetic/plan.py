@@ -68,22 +68,29 @@ def plan_world(world: WorldConfig) -> list[ScenePlan]:
     for split, scenes, logs, first in (("train", n_train, train_logs, 0), ("val", n_val, val_logs, train_logs)):
         rng = np.random.default_rng([world.seed, 5, first])
         night = _pick(scenes, NIGHT_SHARE, rng, least=int(scenes >= 3))
-        rain = _pick(scenes, RAIN_SHARE, rng, least=int(scenes >= 2), last=night if scenes < 30 else set())
         scenarios = deal(scenes, rng)
+        flicker = {index for index, scenario in enumerate(scenarios) if scenario.name == "flicker"}
+        rain = _pick(scenes, RAIN_SHARE, rng, int(scenes >= 2), night if scenes < 30 else set(), flicker)
         no_can = _pick(scenes, NO_CAN_SHARE, rng, least=int(split == "train" and scenes >= 5))
         for index in range(scenes):
             log = index * logs // scenes
             # Val drives in the towns of train, in other scenes.
             plan = LogPlan(first + log, split, LOCATIONS[log % len(LOCATIONS)])
             kind = scenarios[index].name
-            wet = index in rain or kind == "flicker"
-            out.append(ScenePlan(len(out), plan, index in night, wet, index not in no_can, kind))
+            out.append(ScenePlan(len(out), plan, index in night, index in rain, index not in no_can, kind))
     return out
 
 
-def _pick(count: int, share: float, rng: np.random.Generator, least: int, last: Set[int] = frozenset()) -> set[int]:
-    """A random share of the scenes; `last` are taken only where nobody else is left."""
-    order = sorted(rng.permutation(count).tolist(), key=lambda scene: scene in last)
+def _pick(
+    count: int,
+    share: float,
+    rng: np.random.Generator,
+    least: int,
+    last: Set[int] = frozenset(),
+    first: Set[int] = frozenset(),
+) -> set[int]:
+    """A random share of the scenes: with `first` where there is room, with `last` only where nobody else is left."""
+    order = sorted(rng.permutation(count).tolist(), key=lambda scene: (scene not in first, scene in last))
     return set(order[: max(least, round(share * count))])
 
 

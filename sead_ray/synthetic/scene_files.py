@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,15 +16,12 @@ from sead_ray.synthetic.actors import Actor
 from sead_ray.synthetic.bodies import CYCLES, HUMANS, KINDS
 from sead_ray.synthetic.can_files import can_messages
 from sead_ray.synthetic.episode import Episode, drive
-from sead_ray.synthetic.ground import painted_ground
+from sead_ray.synthetic.pictures import exposure_time_s, jpeg, take_picture
 from sead_ray.synthetic.plan import ScenePlan, token
-from sead_ray.synthetic.render import render, view
 from sead_ray.synthetic.rig import CAMERAS
 from sead_ray.synthetic.scenery import Scenery, build_scenery
 from sead_ray.synthetic.truth import measure
-from sead_ray.synthetic.weather import Weather
 
-JPEG_QUALITY = 88
 ANNOTATED_M = 60.0
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -50,7 +46,7 @@ def write_scene(plan: ScenePlan, world: WorldConfig, root: Path) -> dict[str, An
             }
         )
         seen.append(_write_lidar(plan, world, root, episode, scenery, frame, start_us, rows))
-        _write_cameras(plan, world, root, episode, scenery, frame, start_us, rows)
+        _write_cameras(plan, world, root, episode, frame, start_us, rows)
     _annotate(plan, world, episode, seen, samples, rows)
     rows["scene"].append(
         {
@@ -68,13 +64,6 @@ def write_scene(plan: ScenePlan, world: WorldConfig, root: Path) -> dict[str, An
         for message, content in can_messages(episode, start_us, rng).items():
             _write_json(root / "can_bus" / f"{plan.name}_{message}.json", content)
     return {**rows, "truth": measure(episode).to_row()}
-
-
-def weather_of(plan: ScenePlan, seed: int) -> Weather:
-    rng = np.random.default_rng([seed, 19, plan.number])
-    return Weather(
-        plan.night, plan.rain, float(rng.uniform(0.1, 1.0)), float(rng.uniform(0, 500)), plan.scenario == "flicker"
-    )
 
 
 def describe(plan: ScenePlan, words: tuple[str, ...]) -> str:
@@ -160,30 +149,17 @@ def _target(number: int, actor: Actor, pose: NDArray[np.float64]) -> list[float]
     return [number, pose[0], pose[1], height / 2, length, width, height, pose[2]]
 
 
-def _write_cameras(
-    plan, world: WorldConfig, root: Path, episode: Episode, scenery, frame, start_us, rows: Rows
-) -> None:
-    ground = painted_ground(plan.log.location, world.seed)
-    weather = weather_of(plan, world.seed)
+def _write_cameras(plan: ScenePlan, world: WorldConfig, root: Path, episode: Episode, frame, start_us, rows: Rows):
+    size = (world.image_width, world.image_height)
     for number, spec in enumerate(CAMERAS):
-        time = float(episode.times_s[frame]) + spec.delay_us / 1e6
+        time = exposure_time_s(episode, frame, number)
         pose = episode.ego_pose(time)
-        poses = episode.tracks.poses(time)
-        view_axis = (pose.matrix @ spec.ego_from_camera.matrix)[:2, 2]
-        facing = float(np.arctan2(view_axis[1], view_axis[0]))
-        faces = stage.faces_at(episode.tracks, poses, scenery, time, poses[0, :2], facing, weather)
-        rng = np.random.default_rng([world.seed, 17, plan.number, frame, number])
-        seen = view(number, world.image_width, world.image_height)
-        image, _ = render(seen, ground, faces, pose, weather, rng)
-        size = (world.image_width, world.image_height)
         data, ego = _sample_data(plan, world, spec.name, frame, start_us + round(time * 1e6), pose, size)
         rows["sample_data"].append(data)
         rows["ego_pose"].append(ego)
         path = root / data["filename"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        done, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        assert done
-        path.write_bytes(jpeg.tobytes())
+        path.write_bytes(jpeg(take_picture(plan, world, episode, frame, number)))
 
 
 def _annotate(plan: ScenePlan, world: WorldConfig, episode: Episode, seen: list[dict], samples, rows: Rows) -> None:

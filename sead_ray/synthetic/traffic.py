@@ -109,7 +109,7 @@ class Tracks:
         delta = ends[1] - ends[0]
         yaw = np.arctan2(delta[:, 1], delta[:, 0])
         middle = (ends[0] + ends[1]) / 2 + side[:, None] * np.stack([-np.sin(yaw), np.cos(yaw)], axis=1)
-        return np.column_stack([middle, yaw + np.arctan(slope), speed])
+        return np.column_stack([middle, yaw + np.arctan(slope), speed * np.sqrt(1 + slope**2)])
 
 
 def simulate(town: Town, actors: list[Actor], offsets_s: Array, horizon_s: float) -> Tracks:

@@ -84,7 +84,7 @@ def _rare(density, ttc, crossing, manoeuvre, brakes, occlusion, emerging) -> tup
         name
         for name, holds in {
             "dense_interaction": density >= 2.9,
-            "small_ttc": ttc < 0.9,
+            "small_ttc": ttc < 1.1,
             "many_crossing": crossing >= 2,
             "hard_braking": brakes > 0,
             "overtaking": manoeuvre == "overtake",

@@ -31,7 +31,7 @@ def plan(config: BaselineConfig) -> str:
 
 
 def job(config: BaselineConfig) -> str:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # small layers gain nothing from more
     parts: dict[str, list[Samples]] = {"train": [], "val": []}
     manoeuvres = set()
     plans = plan_world(WorldConfig(scenes=config.scenes, frames=config.frames, seed=config.seed))

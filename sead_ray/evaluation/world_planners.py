@@ -41,11 +41,11 @@ def compare(train: Samples, test: Samples, manoeuvres: set[int], seed: int = 0) 
         manoeuvres: clips of `test` in which the ego does more than drive straight on.
     """
     blind = _train(train.status, train.constant, train.driven, seed)
-    knowing = _train(train.everything, train.rollout, train.driven, seed)
+    knowing = _train(train.everything, train.constant, train.driven, seed)
     plans = {
         "constant velocity": test.constant,
         "ego-status MLP": blind(test.status, test.constant),
-        "true agents and map": knowing(test.everything, test.rollout),
+        "true agents and map": knowing(test.everything, test.constant),
     }
     chosen = np.isin(test.clip, sorted(manoeuvres))
     return [

@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 
 from sead_ray.nuscenes.commands import TURN_OFFSET_M
 from sead_ray.records import FUTURE_STEPS
-from sead_ray.synthetic.actors import Actor
-from sead_ray.synthetic.bodies import CYCLES, HUMANS
 from sead_ray.synthetic.episode import KEY_INTERVAL_S, Episode
 from sead_ray.synthetic.routes import STEP_M, Route
 
 PAST_S = np.array([-2.0, -1.5, -1.0, -0.5])
 PATH_M = np.array([2.5, 5, 7.5, 10, 12.5, 15, 20, 25, 30, 40])
-AGENTS, REACH_M = 8, 50.0
+REACH_M = 50.0
 LIMIT_SHARE, ACCELERATE, BRAKE, HEADWAY_S = 0.92, 1.7, 2.0, 1.3  # an average driver, for the roll-out
 FAR_M = 200.0
+_AHEAD_S = (1 + np.arange(FUTURE_STEPS)) * KEY_INTERVAL_S
 Array = NDArray[np.float64]
 
 
@@ -51,7 +50,7 @@ def samples_of(episode: Episode, clip: int) -> Samples:
 
 
 def _sample(episode: Episode, time_s: float) -> tuple[Array, ...]:
-    ahead = (1 + np.arange(FUTURE_STEPS)) * KEY_INTERVAL_S
+    ahead = _AHEAD_S
     states = episode.tracks.driver_states(0, time_s + np.concatenate([PAST_S, [0.0], ahead]))
     now = states[len(PAST_S)]
     local = _to_ego(states[:, :2], now)
@@ -64,7 +63,7 @@ def _sample(episode: Episode, time_s: float) -> tuple[Array, ...]:
     status = np.concatenate([[now[3], motion[2], yaw_rate * 10], past.ravel(), command])
     constant = np.stack([now[3] * ahead, np.zeros(FUTURE_STEPS)], axis=1)
     known, rollout = _world_ahead(episode, time_s, now, motion)
-    return status, np.concatenate([status, known, rollout.ravel()]), rollout, constant, driven
+    return status, np.concatenate([status, known]), rollout, constant, driven
 
 
 def _to_ego(points: Array, now: Array) -> Array:
@@ -81,10 +80,14 @@ def _world_ahead(episode: Episode, time_s: float, now: Array, motion: Array) -> 
     limits = route.limits_mps[places]
     stop_m, signal = _next_stop(episode, along, time_s)
     crosswalk = next((at - along for at, _ in route.crosswalks if at > along), FAR_M)
-    agents, gap, pace, crossing = _agents(episode, time_s, now, route, along)
+    gap, pace, crossing = _agents(episode, time_s, now, route, along)
     numbers = [motion[3], min(stop_m, 60.0), *signal, min(crosswalk, 60.0), min(gap, 60.0), pace, min(crossing, 60.0)]
-    rollout = _roll_out(route, motion, now, gap, pace, min(crossing, stop_m if signal[0] or signal[1] else FAR_M))
-    return np.concatenate([path.ravel(), limits, numbers, agents]), rollout
+    bar = min(crossing, stop_m if signal[0] or signal[1] else FAR_M)
+    rollout = _roll_out(route, motion, now, gap, pace, bar)
+    free = _roll_out(route, motion, now, FAR_M, 0.0, FAR_M)
+    constant = np.stack([now[3] * _AHEAD_S, np.zeros(FUTURE_STEPS)], axis=1)
+    changes = np.concatenate([(rollout - constant).ravel(), (free - constant).ravel()])
+    return np.concatenate([path.ravel(), limits, numbers, changes]), rollout
 
 
 def _next_stop(episode: Episode, along: float, time_s: float) -> tuple[float, list[float]]:
@@ -100,23 +103,19 @@ def _next_stop(episode: Episode, along: float, time_s: float) -> tuple[float, li
     return FAR_M, [0.0, 0.0, 0.0]
 
 
-def _agents(
-    episode: Episode, time_s: float, now: Array, route: Route, along: float
-) -> tuple[Array, float, float, float]:
-    """The nearest road users, the gap to the leader on the path and its speed, and where somebody crosses it."""
+def _agents(episode: Episode, time_s: float, now: Array, route: Route, along: float) -> tuple[float, float, float]:
+    """The gap to the leader on the path and its speed, and how far away somebody comes across it."""
     poses = episode.tracks.poses(time_s)
     first = int(along / STEP_M)
     path = route.points[first : first + int(60 / STEP_M)]
     yaws = route.headings[first : first + len(path)]
-    rows, gap, pace, crossing = [], FAR_M, 0.0, FAR_M
+    gap, pace, crossing = FAR_M, 0.0, FAR_M
     for actor, pose in zip(episode.tracks.actors[1:], poses[1:]):
         local = _to_ego(pose[None, :2], now)[0]
         away = float(np.hypot(*local))
         if not actor.shown or away > REACH_M:
             continue
-        turn = pose[2] - now[2]
         width, length, _ = actor.size_wlh_m
-        rows.append((away, [*local, pose[3] * np.cos(turn), pose[3] * np.sin(turn), width, length, *_kind(actor)]))
         at = int(np.hypot(*(path - pose[:2]).T).argmin())
         if local[0] < 0 or at >= len(path) - 1:
             continue
@@ -129,23 +128,18 @@ def _agents(
             gap, pace = max(free, 0.0), max(pose[3] * float(np.cos(bend)), 0.0)
         elif inward > 0.3 and (abs(left) - reach) / inward < free / max(now[3], 2.0) + 1.0:
             crossing = min(crossing, max(free - 1.0, 0.0))
-    rows.sort(key=lambda row: row[0])
-    out = np.zeros((AGENTS, 9))
-    for place, (_, row) in enumerate(rows[:AGENTS]):
-        out[place] = row
-    return out.ravel(), gap, pace, crossing
-
-
-def _kind(actor: Actor) -> list[float]:
-    return [float(actor.kind in HUMANS), float(actor.kind in CYCLES), float(bool(actor.state))]
+    return gap, pace, crossing
 
 
 def _roll_out(route: Route, motion: Array, now: Array, gap: float, pace: float, stop_m: float) -> Array:
     """(F, 2) an average driver on the true path, behind a leader that keeps its speed."""
     along, speed, lead = float(motion[0]), float(motion[1]), float(motion[0]) + gap
     out, step = [], 0.1
+    # who drives steadily at less or more than an average driver's share of the limit will go on so
+    now_share = speed / route.limits_mps[min(int(along / STEP_M), len(route.limits_mps) - 1)]
+    share = float(np.clip(now_share, 0.82, 1.05)) if now_share > 0.75 and abs(motion[2]) < 0.4 else LIMIT_SHARE
     for index in range(1, round(FUTURE_STEPS * KEY_INTERVAL_S / step) + 1):
-        limit = LIMIT_SHARE * route.limits_mps[min(int((along + 0.4 * speed) / STEP_M), len(route.limits_mps) - 1)]
+        limit = share * route.limits_mps[min(int((along + 0.4 * speed) / STEP_M), len(route.limits_mps) - 1)]
         wish = ACCELERATE * (1 - (speed / max(limit, 0.5)) ** 4) if speed < limit else -1.4 * (speed - limit)
         for free, leader in ((lead - along, pace), (motion[0] + stop_m - along, 0.0)):
             closing = speed * (speed - leader) / (2 * np.sqrt(ACCELERATE * BRAKE))

@@ -100,6 +100,41 @@ def test_point_counts_are_those_of_the_file(nusc: NuScenes) -> None:
     assert with_points > 0.6 * len(nusc.sample_annotation)
 
 
+def test_who_can_be_seen_has_more_points(nusc: NuScenes) -> None:
+    counts: dict[str, list[int]] = {"1": [], "4": []}
+    for row in nusc.sample_annotation:
+        sample = nusc.get("sample", row["sample_token"])
+        ego = nusc.get("ego_pose", nusc.get("sample_data", sample["data"]["LIDAR_TOP"])["ego_pose_token"])
+        away = np.hypot(*(np.array(row["translation"]) - ego["translation"])[:2])
+        if row["visibility_token"] in counts and 5 < away < 30 and row["category_name"].startswith("vehicle.car"):
+            counts[row["visibility_token"]].append(row["num_lidar_pts"])
+    assert min(map(len, counts.values())) >= 5
+    assert np.mean(counts["4"]) > 2 * np.mean(counts["1"])
+    assert np.mean(np.array(counts["4"]) > 0) > 0.95
+
+
+def test_the_devkit_draws_it(nusc: NuScenes, world_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    sample = nusc.sample[3]
+    for channel in ("CAM_FRONT", "LIDAR_TOP"):
+        out = tmp_path / f"{channel}.png"
+        nusc.render_sample_data(sample["data"][channel], out_path=str(out), verbose=False)
+        assert out.stat().st_size > 5000
+    shown = next(row for row in nusc.sample_annotation if row["visibility_token"] == "4" and row["num_lidar_pts"] > 20)
+    nusc.render_annotation(shown["token"], out_path=str(tmp_path / "annotation.png"))
+    assert (tmp_path / "annotation.png").stat().st_size > 5000
+
+
+def test_truth_lies_beside_the_data_set(nusc: NuScenes, world_root: Path) -> None:
+    truth = json.loads((world_root / "world_truth.json").read_text())
+    assert sorted(truth["scenes"]) == sorted(scene["name"] for scene in nusc.scene)
+    record = json.loads((world_root / "world.json").read_text())
+    assert record["name"] == truth["world"]
+    source = Path(__file__).parents[2] / "sead_ray"
+    readers = [path for path in source.rglob("*.py") if "world_truth" in path.read_text()]
+    assert [path.name for path in readers] == ["world.py"]  # which writes it
+
+
 def test_boxes_do_not_overlap_and_do_not_jump(nusc: NuScenes) -> None:
     for sample in nusc.sample:
         boxes = nusc.get_boxes(sample["data"]["LIDAR_TOP"])

@@ -21,7 +21,7 @@ from sead_ray.synthetic.truth import measure
 class BaselineConfig(Schema):
     """Settings of this job."""
 
-    scenes: int = Field(default=600, ge=20)
+    scenes: int = Field(default=500, ge=20)
     frames: int = Field(default=40, ge=10)
     seed: int = 0
 

@@ -80,14 +80,15 @@ def _world_ahead(episode: Episode, time_s: float, now: Array, motion: Array) -> 
     limits = route.limits_mps[places]
     stop_m, signal = _next_stop(episode, along, time_s)
     crosswalk = next((at - along for at, _ in route.crosswalks if at > along), FAR_M)
-    gap, pace, crossing = _agents(episode, time_s, now, route, along)
+    gap, pace, crossing, scene = _agents(episode, time_s, now, route, along)
+    scene += _who_meets(episode, time_s, route, along, crosswalk)
     numbers = [motion[3], min(stop_m, 60.0), *signal, min(crosswalk, 60.0), min(gap, 60.0), pace, min(crossing, 60.0)]
     bar = min(crossing, stop_m if signal[0] or signal[1] else FAR_M)
     rollout = _roll_out(route, motion, now, gap, pace, bar)
     free = _roll_out(route, motion, now, FAR_M, 0.0, FAR_M)
     constant = np.stack([now[3] * _AHEAD_S, np.zeros(FUTURE_STEPS)], axis=1)
     changes = np.concatenate([(rollout - constant).ravel(), (free - constant).ravel()])
-    return np.concatenate([path.ravel(), limits, numbers, changes]), rollout
+    return np.concatenate([path.ravel(), limits, numbers, scene, changes]), rollout
 
 
 def _next_stop(episode: Episode, along: float, time_s: float) -> tuple[float, list[float]]:
@@ -103,13 +104,17 @@ def _next_stop(episode: Episode, along: float, time_s: float) -> tuple[float, li
     return FAR_M, [0.0, 0.0, 0.0]
 
 
-def _agents(episode: Episode, time_s: float, now: Array, route: Route, along: float) -> tuple[float, float, float]:
-    """The gap to the leader on the path and its speed, and how far away somebody comes across it."""
+def _agents(
+    episode: Episode, time_s: float, now: Array, route: Route, along: float
+) -> tuple[float, float, float, list[float]]:
+    """The gap to the leader on the path and its speed, how far away somebody comes across it; then, as plain numbers,
+    whether the leader stands for good and how far aside, and the nearest oncoming vehicle."""
     poses = episode.tracks.poses(time_s)
     first = int(along / STEP_M)
     path = route.points[first : first + int(60 / STEP_M)]
     yaws = route.headings[first : first + len(path)]
     gap, pace, crossing = FAR_M, 0.0, FAR_M
+    leader, oncoming = [0.0, 0.0], [60.0, 0.0]
     for actor, pose in zip(episode.tracks.actors[1:], poses[1:]):
         local = _to_ego(pose[None, :2], now)[0]
         away = float(np.hypot(*local))
@@ -126,9 +131,35 @@ def _agents(episode: Episode, time_s: float, now: Array, route: Route, along: fl
         inward = -np.sign(left) * pose[3] * np.sin(bend)
         if abs(left) < reach and free < gap:
             gap, pace = max(free, 0.0), max(pose[3] * float(np.cos(bend)), 0.0)
+            leader = [float(bool(actor.state)), left]
         elif inward > 0.3 and (abs(left) - reach) / inward < free / max(now[3], 2.0) + 1.0:
             crossing = min(crossing, max(free - 1.0, 0.0))
-    return gap, pace, crossing
+        if np.cos(bend) < -0.5 and abs(left) < 5 and free < oncoming[0] and pose[3] > 0.5:
+            oncoming = [free, float(pose[3])]
+    return gap, pace, crossing, [*leader, *oncoming]
+
+
+def _who_meets(episode: Episode, time_s: float, route: Route, along: float, crosswalk_m: float) -> list[float]:
+    """People at the next crosswalk (how many stand, how many walk), and the two vehicles nearest to the next junction
+    with the speeds at which they come towards it."""
+    poses = episode.tracks.poses(time_s)[1:]
+    actors = episode.tracks.actors[1:]
+    people = np.array([actor.walk is not None and actor.shown for actor in actors], bool)
+    vehicles = np.array([actor.route is not None and actor.shown for actor in actors], bool)
+    out = [0.0, 0.0]
+    if crosswalk_m < 50:
+        spot = route.points[min(int((along + crosswalk_m) / STEP_M), len(route.points) - 1)]
+        near = people & (np.hypot(*(poses[:, :2] - spot).T) < 9.0)
+        out = [float((near & (poses[:, 3] < 0.3)).sum()), float((near & (poses[:, 3] >= 0.3)).sum())]
+    number = next((int(junction) for at, junction, _ in route.stops if at > along - 2.0), None)
+    met = np.tile([60.0, 0.0], (2, 1))
+    if number is not None and vehicles.any():
+        delta = episode.town.junctions[number].centre - poses[vehicles, :2]
+        away = np.hypot(*delta.T)
+        towards = (delta[:, 0] * np.cos(poses[vehicles, 2]) + delta[:, 1] * np.sin(poses[vehicles, 2])) / (away + 1e-6)
+        for place, index in enumerate(np.argsort(away)[:2]):
+            met[place] = min(away[index], 60.0), poses[vehicles, 3][index] * towards[index]
+    return [*out, *met.ravel().tolist()]
 
 
 def _roll_out(route: Route, motion: Array, now: Array, gap: float, pace: float, stop_m: float) -> Array:

@@ -18,7 +18,7 @@ from sead_ray.mm.samples import add_predictions, frame_batches, frame_targets
 from sead_ray.model.backbone import build_image_network
 from sead_ray.model.contract import FrameBatch, VADOutput
 from sead_ray.model.presets import VADSize, sized
-from sead_ray.model.vad import VADHead
+from sead_ray.model.vad import VADHead, laid_out
 from sead_ray.nuscenes.images import MEAN_RGB, SIZE_DIVISOR, STD_RGB
 from sead_ray.training.augment import grid_mask
 from sead_ray.training.criterion import Preset, VADCriterion
@@ -94,7 +94,7 @@ class VADDetector(Base3DDetector):
 
     def extract_feat(self, batch_inputs: Tensor) -> list[Tensor]:
         """(N, 3, H, W) images to the neck's levels, each (N, C, h, w)."""
-        return _levels(self.img_neck(self.img_backbone(batch_inputs)))
+        return _levels(self.img_neck(self.img_backbone(laid_out(batch_inputs))))
 
     # Any: mmdet3d's inputs are a dict and its samples another class, which mmdet's signatures do not admit.
     def loss(self, batch_inputs: Any, batch_data_samples: Any, **_: Any) -> dict[str, Tensor]:

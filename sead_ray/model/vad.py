@@ -124,10 +124,12 @@ class VAD(VADHead):
 
     def image_features(self, images: Tensor) -> list[Tensor]:
         """(B, K, 3, H, W) through backbone and neck: (B * K, C, h, w) of each level."""
-        flat = images.flatten(0, 1)
-        if flat.device.type == "cpu":  # oneDNN is nearly twice as fast on channels that lie side by side
-            flat = flat.contiguous(memory_format=torch.channels_last)
-        return list(self.neck(self.backbone(flat)))
+        return list(self.neck(self.backbone(laid_out(images.flatten(0, 1)))))
+
+
+def laid_out(images: Tensor) -> Tensor:
+    """(N, 3, H, W) as convolutions take them fastest: oneDNN wants a pixel's channels side by side."""
+    return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images
 
 
 def build_model(config: ModelConfig) -> VAD:

@@ -48,10 +48,11 @@ def _add_racks(tables: dict[str, Any]) -> None:
     names = {row["token"]: row["name"] for row in tables["category"]}
     cycles = {row["token"] for row in tables["instance"] if names[row["category_token"]] in CYCLES}
     rack = next(row["token"] for row in tables["category"] if row["name"] == "static_object.bicycle_rack")
-    tables["instance"].append({**tables["instance"][0], "token": RACK_TOKEN, "category_token": rack})
     inside = [row for row in tables["sample_annotation"] if row["instance_token"] in cycles][::2]
     for number, row in enumerate(inside):
-        new = {**row, "token": f"{RACK_TOKEN}-{number}", "instance_token": RACK_TOKEN, "size": [4.0, 4.0, 4.0]}
+        token = f"{RACK_TOKEN}-{number}"
+        tables["instance"].append({**tables["instance"][0], "token": token, "category_token": rack})
+        new = {**row, "token": token, "instance_token": token, "size": [4.0, 4.0, 4.0]}
         tables["sample_annotation"].append({**new, "attribute_tokens": [], "prev": "", "next": ""})
 
 

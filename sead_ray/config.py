@@ -96,8 +96,10 @@ class TrainConfig(Schema):
     """Where there are no loader processes."""
     cache_gib: float = Field(default=1.0, ge=0)
     """Memory of a worker for decoded frames, so that small labelled sets are decoded once."""
+    checkpoint_epochs: int = Field(default=1, ge=1)
+    """A checkpoint after every so many epochs, and after the last: epochs of a small labelled set take seconds."""
     checkpoint_steps: int | None = Field(default=None, ge=1)
-    """Also checkpoint after every so many optimiser steps; None: at the end of each epoch."""
+    """Also checkpoint after every so many optimiser steps; None: between epochs only."""
     learning_rate: float = Field(default=2e-4, gt=0)  # SEAD sec. 4.1
     weight_decay: float = 0.01  # SEAD sec. 4.1
     warmup_steps: int = 500  # VAD; the smaller of this and 5 % of the run is used

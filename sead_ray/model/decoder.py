@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sead_ray.model.attention import BEVCrossAttention, FeedForward, MultiheadAttention
 from sead_ray.model.branches import class_branch, inverse_sigmoid, regression_branch
+from sead_ray.model.constants import constant
 from sead_ray.model.deformable import init_linear_
 from sead_ray.model.linear import Linear
 from sead_ray.model.presets import VADSize
@@ -86,8 +87,8 @@ class AgentDecoder(nn.Module):
         return Agents(query, torch.stack(logits), torch.stack(boxes), reference[..., :2])
 
     def _metric(self, center: Tensor, code: Tensor) -> Tensor:
-        low = center.new_tensor(self.size.pc_range[:3])
-        span = center.new_tensor(self.size.pc_range[3:]) - low
+        low = constant(self.size.pc_range[:3], center)
+        span = constant(self.size.pc_range[3:], center) - low
         xyz = center * span + low
         return torch.cat([xyz[..., :2], code[..., 2:4], xyz[..., 2:], code[..., 5:]], -1)
 

@@ -3,7 +3,7 @@
 Every query and head owns a bag: the four pixels around each of its sampling points, weighted by bilinear
 interpolation times attention. `embedding_bag` sums them straight from the value projection's output, so that neither
 values nor samples are ever rearranged or stored. The gradient of the values is the same operation transposed; its
-order of summation is fixed, on a GPU too.
+order of summation is fixed, on a GPU too. On CUDA Triton's kernels (`deformable_triton.py`) take its place.
 
 Shape legend: I images, T values of an image (all levels, one after the other), A heads, D channels of a head,
 N batch entries, Q queries, S images that a query samples, L levels, P points.
@@ -11,13 +11,18 @@ N batch entries, Q queries, S images that a query samples, L levels, P points.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from sead_ray.model.constants import constant
 
 Shapes = list[tuple[int, int]]
 
@@ -56,7 +61,7 @@ def sample_images(
     dims = value_ITAD.shape[-1]
     head = torch.arange(heads, device=x.device)
     first_row = (image_NQS.unsqueeze(2) * (value_ITAD.shape[1] * heads) + head.view(1, 1, heads, 1)).int()
-    out = _WeightedSamples.apply(
+    out = _operator(x).apply(
         value_ITAD.reshape(-1, dims).to(number),
         shapes,
         heads,
@@ -68,7 +73,21 @@ def sample_images(
 
 def level_sizes(shapes: Shapes, like: Tensor) -> Tensor:
     """(L, 1, 2) width and height of each level."""
-    return like.new_tensor([[width, height] for height, width in shapes]).view(-1, 1, 2)
+    return constant([[width, height] for height, width in shapes], like).view(-1, 1, 2)
+
+
+def _operator(x: Tensor) -> type[torch.autograd.Function]:
+    """Triton's kernels on CUDA where Triton is installed and no fixed order of summation is asked for."""
+    if x.device.type != "cuda" or torch.are_deterministic_algorithms_enabled() or torch.compiler.is_compiling():
+        return _WeightedSamples
+    return _triton_operator() or _WeightedSamples
+
+
+@lru_cache(maxsize=1)
+def _triton_operator() -> type[torch.autograd.Function] | None:
+    if importlib.util.find_spec("triton") is None:
+        return None
+    return importlib.import_module("sead_ray.model.deformable_triton").TritonSamples
 
 
 class _WeightedSamples(torch.autograd.Function):

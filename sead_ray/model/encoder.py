@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sead_ray.model.attention import FeedForward, SpatialCrossAttention, TemporalSelfAttention
+from sead_ray.model.constants import constant
 from sead_ray.model.deformable import init_linear_
 from sead_ray.model.linear import Linear
 from sead_ray.model.presets import VADSize
@@ -143,4 +144,4 @@ def scale_can_bus(can_bus: Tensor, size: VADSize) -> Tensor:
     forward = bev_shift(can_bus, (1.0, 1.0))  # metres in lidar axes instead of global ones
     turn = torch.remainder(can_bus[:, 17:18] + 180.0, 360.0) - 180.0
     local = torch.cat([forward, can_bus[:, 2:17], turn], -1)
-    return (local * can_bus.new_tensor(CAN_SCALE)).float()
+    return (local * constant(CAN_SCALE, can_bus)).float()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sead_ray.model.attention import FeedForward, MultiheadAttention
 from sead_ray.model.branches import class_branch, regression_branch
+from sead_ray.model.constants import constant
 from sead_ray.model.decoder import Agents, Maps
 from sead_ray.model.deformable import init_linear_
 from sead_ray.model.linear import Linear, linear
@@ -148,6 +149,6 @@ def ego_position(size: VADSize) -> tuple[float, float]:
 
 def nearest_points(points_BMP2: Tensor, place: tuple[float, float]) -> Tensor:
     """(B, M, 2): of each instance the point nearest to `place`."""
-    distance = torch.linalg.vector_norm(points_BMP2 - points_BMP2.new_tensor(place), dim=-1)
+    distance = torch.linalg.vector_norm(points_BMP2 - constant(place, points_BMP2), dim=-1)
     index = distance.argmin(-1)[..., None, None].expand(-1, -1, 1, 2)
     return points_BMP2.gather(2, index).squeeze(2)

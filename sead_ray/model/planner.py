@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sead_ray.model.branches import regression_branch
+from sead_ray.model.constants import constant
 from sead_ray.model.decoder import Agents
 from sead_ray.model.linear import Linear
 from sead_ray.model.motion import InteractionLayer, Motion, ego_position
@@ -38,7 +39,7 @@ class PlanningHead(nn.Module):
         query = self.ego_query.weight.expand(batch, 1, -1)
         if self.status is not None:
             query = query + self.status(can_bus).unsqueeze(1)
-        here = can_bus.new_tensor(ego_position(size)).expand(batch, 1, 2)
+        here = constant(ego_position(size), can_bus).expand(batch, 1, 2)
         fused = self.agent_fusion(motion.features.flatten(2))
         after_agents = self.agent_layer(query, self.agent_pos(here), fused, self.agent_pos(agents.centers))
         after_map = self.map_layer(after_agents, self.map_pos(here), motion.lanes, self.map_pos(motion.lane_pos))

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sead_ray.model.constants import constant
+
 MIN_DEPTH = 1e-5  # VAD: point_sampling
+NOWHERE = -100.0  # in units of the image: no offset leads back into it, so nothing is read there
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class CameraView:
     Attributes:
         image: (B, Q, S) index into B * K; 0 where fewer than S cameras see the cell.
         share: (B, Q, S) one over the number of cameras that see the cell; 0 where fewer do.
-        pixels: (B, Q, S, Z, 2) x, y of each pillar point in the image, 0..1.
+        pixels: (B, Q, S, Z, 2) x, y of each pillar point in the image, 0..1; `NOWHERE` where fewer cameras do.
     """
 
     image: Tensor
@@ -52,7 +55,7 @@ def project(points_m: Tensor, lidar2img: Tensor, image_hw: tuple[int, int]) -> t
     pixels = matrix[..., 0] * x + matrix[..., 1] * y + matrix[..., 2] * z + matrix[..., 3]
     depth = pixels[..., 2:]
     height, width = image_hw
-    uv = pixels[..., :2] / depth.clamp(min=MIN_DEPTH) / pixels.new_tensor([width, height])
+    uv = pixels[..., :2] / depth.clamp(min=MIN_DEPTH) / constant([width, height], pixels)
     seen = (depth.squeeze(-1) > MIN_DEPTH) & ((uv > 0) & (uv < 1)).all(-1)
     return uv, seen
 
@@ -77,6 +80,7 @@ def view_cameras(points_m: Tensor, heights: int, lidar2img: Tensor, image_hw: tu
     share = torch.where(place < seeing, 1.0 / seeing.clamp(min=1), 0.0).to(uv.dtype)
     camera = torch.where(place < seeing, camera, 0)
     pixels = torch.take_along_dim(uv.view(batch, cameras, cells, heights * 2), camera.unsqueeze(-1), 1)
+    pixels = torch.where((place < seeing).unsqueeze(-1), pixels, NOWHERE)
     first_image = torch.arange(batch, device=uv.device).view(batch, 1, 1) * cameras
     return CameraView(
         image=(camera + first_image).transpose(1, 2),

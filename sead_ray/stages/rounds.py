@@ -47,6 +47,7 @@ _FREE_KEYS = {
         "loader_workers",
         "loader_threads",
         "cache_gib",
+        "checkpoint_epochs",
         "checkpoint_steps",
         "max_failures",
     },

@@ -129,7 +129,8 @@ class _Trainer:
                 if self.steps_done < steps and every and self._number % every == 0:
                     self.report()
             self.epoch, self.steps_done = self.epoch + 1, 0
-            self.report()
+            if self.epoch % self.config.train.checkpoint_epochs == 0 or self.epoch == self.schedule["epochs"]:
+                self.report()
 
     @property
     def _number(self) -> int:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sead_ray.model.constants import constant
 from sead_ray.training.matching import FOCAL_ALPHA, FOCAL_GAMMA, Matches
 
 # VAD: code_weights; velocities count a fifth
@@ -28,15 +29,15 @@ def encode_boxes(boxes: Tensor) -> Tensor:
 
 def normalise_points(points_m: Tensor, pc_range: tuple[float, ...]) -> Tensor:
     """Lidar x, y in metres to 0..1 over the range (VAD: normalize_2d_pts)."""
-    low = points_m.new_tensor(pc_range[:2])
-    size = points_m.new_tensor([pc_range[3] - pc_range[0], pc_range[4] - pc_range[1]])
+    low = constant(pc_range[:2], points_m)
+    size = constant([pc_range[3] - pc_range[0], pc_range[4] - pc_range[1]], points_m)
     return (points_m - low) / size
 
 
 def denormalise_points(points: Tensor, pc_range: tuple[float, ...]) -> Tensor:
     """0..1 over the range to metres."""
-    low = points.new_tensor(pc_range[:2])
-    size = points.new_tensor([pc_range[3] - pc_range[0], pc_range[4] - pc_range[1]])
+    low = constant(pc_range[:2], points)
+    size = constant([pc_range[3] - pc_range[0], pc_range[4] - pc_range[1]], points)
     return points * size + low
 
 
@@ -63,7 +64,7 @@ def classification_loss(logits: Tensor, labels: Tensor, matches: Matches) -> Ten
 def box_loss(boxes: Tensor, box_codes: Tensor, matches: Matches) -> Tensor:
     """(L, B) weighted L1 of the ten box codes. boxes: (L, B, N, 10); box_codes: (all targets, 10)."""
     difference = (boxes[_pair_index(matches)] - box_codes[matches.flat_target]).abs()
-    return _mean_over_positives((difference * boxes.new_tensor(BOX_CODE_WEIGHTS)).sum(-1), matches)
+    return _mean_over_positives((difference * constant(BOX_CODE_WEIGHTS, boxes)).sum(-1), matches)
 
 
 def nearest_order(points_order: Tensor, orders: Tensor, matches: Matches) -> Tensor:

@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+from sead_ray.model.constants import constant
+
 BOUNDARY_CLASS = 2
 DIVIDER_CLASS = 0
 VEHICLE_CLASSES = 5  # the first five agent classes
@@ -81,7 +83,7 @@ def collision_loss(
     agents = torch.where(near[..., None], agents, FAR_M)
     gap = (path[:, None] - agents).abs()
     gap = torch.gather(gap, 1, gap.detach().argmin(dim=1, keepdim=True))[:, 0]
-    limit = gap.new_tensor([COLLISION_X_M, COLLISION_Y_M])
+    limit = constant([COLLISION_X_M, COLLISION_Y_M], gap)
     loss = torch.where(gap <= limit, limit - gap, 0.0)
     return (loss * mask[..., None]).mean(dim=(-1, -2))
 
@@ -151,7 +153,7 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 def _angle(vector: Tensor) -> Tensor:
     """Direction in rad; 0, with a gradient of 0 (not NaN), for the zero vector."""
     is_zero = (vector == 0).all(dim=-1, keepdim=True)
-    vector = torch.where(is_zero, vector.new_tensor([1.0, 0.0]), vector)
+    vector = torch.where(is_zero, constant([1.0, 0.0], vector), vector)
     return torch.atan2(vector[..., 1], vector[..., 0])
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sead_ray.model.deformable import Shapes, init_linear_, init_offsets_, level_sizes, sample_images
+from sead_ray.model.dropout import dropout
 from sead_ray.model.linear import Linear, linear
 from sead_ray.model.projection import CameraView
 
@@ -27,8 +28,8 @@ class FeedForward(nn.Module):
         init_linear_(self.fc2)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = F.dropout(F.relu(self.fc1(x)), self.dropout, self.training)
-        return x + F.dropout(self.fc2(hidden), self.dropout, self.training)
+        hidden = dropout(F.relu(self.fc1(x)), self.dropout, self.training)
+        return x + dropout(self.fc2(hidden), self.dropout, self.training)
 
 
 class MultiheadAttention(nn.Module):
@@ -56,7 +57,7 @@ class MultiheadAttention(nn.Module):
 
     def finish(self, attended: Tensor, residual: Tensor) -> Tensor:
         out = self.out_proj(attended.transpose(1, 2).flatten(2))
-        return residual + F.dropout(out, self.dropout, self.training)
+        return residual + dropout(out, self.dropout, self.training)
 
     def forward(self, query: Tensor, query_pos: Tensor, memory: Tensor | None = None, memory_pos: Tensor | None = None):
         """Self attention without `memory` (B, n, C)."""
@@ -66,13 +67,13 @@ class MultiheadAttention(nn.Module):
         else:
             q = self.project(query + query_pos, 0)
             k = self.project(memory if memory_pos is None else memory + memory_pos, 1)
-        attended = F.scaled_dot_product_attention(
-            self.split(q),
-            self.split(k),
-            self.split(self.project(memory, 2)),
-            dropout_p=self.dropout if self.training else 0.0,
+        q, k, v = self.split(q), self.split(k), self.split(self.project(memory, 2))
+        if self.training and self.dropout and q.device.type == "cpu":  # where the fused operation has no dropout
+            weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+            return self.finish(dropout(weights, self.dropout, True) @ v, query)
+        return self.finish(
+            F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0), query
         )
-        return self.finish(attended, query)
 
 
 class DeformableAttention(nn.Module):
@@ -118,7 +119,7 @@ class DeformableAttention(nn.Module):
         return offsets.unflatten(-1, (heads, groups, points, 2)), weights.reshape(*weights.shape[:-2], groups, points)
 
     def finish(self, attended: Tensor, residual: Tensor) -> Tensor:
-        return residual + F.dropout(self.output_proj(attended), self.dropout, self.training)
+        return residual + dropout(self.output_proj(attended), self.dropout, self.training)
 
 
 def add_offsets(places: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from sead_ray.model.branches import class_branch, regression_branch
 from sead_ray.model.constants import constant
 from sead_ray.model.decoder import Agents, Maps
 from sead_ray.model.deformable import init_linear_
+from sead_ray.model.dropout import dropout
 from sead_ray.model.linear import Linear, linear
 from sead_ray.model.presets import VADSize
 
@@ -72,7 +73,7 @@ class NearMapLayer(_PostNormLayer):
         hidden = ~near.repeat_interleave(modes, 1).unsqueeze(1)
         real = logits[..., :-1].masked_fill(hidden, float("-inf"))
         logits = torch.cat([real, logits[..., -1:] + own_logit.unsqueeze(-1)], -1)
-        weights = F.dropout(logits.softmax(-1), attention.dropout, self.training)
+        weights = dropout(logits.softmax(-1), attention.dropout, self.training)
         return self.finish(attention.finish(weights @ value, flat)).view(query.shape)
 
 

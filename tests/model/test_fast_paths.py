@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sead_ray.model import deformable
 from sead_ray.model.deformable import level_sizes, sample_deformable
+from sead_ray.model.dropout import dropout
 from sead_ray.model.folding import FoldedBatchNorm2d, FoldingConv2d, fold
 from sead_ray.model.linear import Linear, linear
 from sead_ray.model.presets import VADSize
@@ -79,6 +80,21 @@ def test_linear_equals_torch(shape: tuple[int, ...]) -> None:
     half = layer.weight.detach().bfloat16()
     assert linear(x.detach().bfloat16(), half).dtype == torch.bfloat16
     assert linear(x.detach().double(), layer.weight.detach().double()).dtype == torch.float64
+
+
+def test_dropout_drops_the_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(999, 1001, requires_grad=True)
+    found = dropout(x, 0.1, training=True)
+    dropped = found == 0
+    assert 0.098 < dropped.float().mean() < 0.102
+    assert 0.997 < found.mean() < 1.003
+    assert dropped.float().mean(0).std() < 0.012  # no column is favoured
+    (slope,) = torch.autograd.grad(found.sum(), x)
+    torch.testing.assert_close(slope, found.detach())
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x, 0.1, training=True), found)
+    assert dropout(x, 0.1, training=False) is x
 
 
 def test_folded_norms_equal_the_plain_ones_and_train() -> None:

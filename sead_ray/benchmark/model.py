@@ -19,12 +19,13 @@ from sead_ray.benchmark.timing import Stopwatch, median_ratio, peak_memory_gib, 
 from sead_ray.config import ModelConfig, Schema, TrainConfig
 from sead_ray.errors import InputError
 from sead_ray.model.decode import decode_boxes, decode_lines
+from sead_ray.model.folding import unfolded
 from sead_ray.model.presets import resolve
 from sead_ray.model.vad import VAD
 from sead_ray.training.criterion import VADCriterion
 from sead_ray.training.optim import build_optimizer
 
-BASE, FORWARD, STEP = "backbone_and_neck", "forward", "training_step"
+BASE, PLAIN, FORWARD, STEP = "backbone_and_neck", "plain_backbone_and_neck", "forward", "training_step"
 PARTS = ("backbone", "neck", "encoder", "agents", "maps", "motion", "planner")
 
 
@@ -68,8 +69,9 @@ def bench_model(config: ModelBenchConfig, progress: Callable[[str], None] = lamb
     """Measures, `repeats` times in turn, so that a busy machine disturbs everything alike. Medians.
 
     Returns:
-        `seconds` (per call), `seconds_per_frame`, `ratios` to backbone and neck, `parts` of the forward pass,
-        `training_parts`, `peak_memory_gib`, `samples` (every measurement), `setting`, `machine`.
+        `seconds` (per call), `seconds_per_frame`, `ratios` to backbone and neck as they run here, `ratios_to_plain` to
+        backbone and neck (mmdet's modules as they come: batch norms apart, channels first), `parts` of the forward
+        pass, `training_parts`, `peak_memory_gib`, `samples` (every measurement), `setting`, `machine`.
     """
     device = config.torch_device()
     threads = torch.get_num_threads()
@@ -138,6 +140,8 @@ class _Bench:
         with self._inference():
             with self._autocast(), self.whole.measure(BASE):
                 self.model.image_features(frame.images)
+            with self._autocast(), unfolded(self.model.backbone), self.whole.measure(PLAIN):
+                self.model.neck(self.model.backbone(frame.images.flatten(0, 1)))
             with self._autocast(), self.whole.measure(FORWARD):
                 self.model(frame, self.previous)
             with self._autocast(), self.parts.modules({name: self.model.get_submodule(name) for name in PARTS}):
@@ -166,10 +170,14 @@ class _Bench:
 
     def result(self) -> dict[str, Any]:
         seconds, base = self.whole.medians(), self.whole.seconds[BASE]
+        wholes = [name for name in (FORWARD, STEP) if name in seconds]
         return {
             "seconds": seconds,
             "seconds_per_frame": {name: value / self.config.batch for name, value in seconds.items()},
-            "ratios": {name: median_ratio(values, base) for name, values in self.whole.seconds.items() if name != BASE},
+            "ratios": {name: median_ratio(self.whole.seconds[name], base) for name in wholes},
+            "ratios_to_plain": {
+                name: median_ratio(self.whole.seconds[name], self.whole.seconds[PLAIN]) for name in wholes
+            },
             "parts": self.parts.medians(),
             "training_parts": self.step.medians(),
             "samples": self.whole.seconds,

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sead_ray.model.deformable import Shapes, init_linear_, init_offsets_, level_sizes, sample_images
-from sead_ray.model.dropout import dropout
+from sead_ray.model.dropout import draws_here, dropout
+from sead_ray.model.dropped_attention import dropped_attention
 from sead_ray.model.linear import Linear, linear
 from sead_ray.model.projection import CameraView
 
@@ -68,12 +69,10 @@ class MultiheadAttention(nn.Module):
             q = self.project(query + query_pos, 0)
             k = self.project(memory if memory_pos is None else memory + memory_pos, 1)
         q, k, v = self.split(q), self.split(k), self.split(self.project(memory, 2))
-        if self.training and self.dropout and q.device.type == "cpu":  # where the fused operation has no dropout
-            weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
-            return self.finish(dropout(weights, self.dropout, True) @ v, query)
-        return self.finish(
-            F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0), query
-        )
+        if self.training and draws_here(q, self.dropout):
+            return self.finish(dropped_attention(q, k, v, self.dropout), query)
+        rate = self.dropout if self.training else 0.0
+        return self.finish(F.scaled_dot_product_attention(q, k, v, dropout_p=rate), query)
 
 
 class DeformableAttention(nn.Module):

@@ -13,13 +13,23 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     """`F.dropout` up to the draw; on a CPU `probability` is rounded to 1/65536, and what is kept is scaled by that."""
     if not training or probability == 0:
         return x
-    cut = round(probability * RESOLUTION)
-    if x.device.type != "cpu" or type(x) is not Tensor or not 0 < cut < RESOLUTION or torch.compiler.is_compiling():
+    if not draws_here(x, probability):
         return F.dropout(x, probability)
-    return x.masked_fill(_dropped(x.shape, cut), 0.0) * (RESOLUTION / (RESOLUTION - cut))
+    cut = round(probability * RESOLUTION)
+    return x.masked_fill(draw_dropped(x.shape, cut), 0.0) * (RESOLUTION / (RESOLUTION - cut))
 
 
-def _dropped(shape: torch.Size, cut: int) -> Tensor:
+def draws_here(x: Tensor, probability: float) -> bool:
+    """Whether the coins for `x` come from this module."""
+    return (
+        x.device.type == "cpu"
+        and type(x) is Tensor
+        and 0 < round(probability * RESOLUTION) < RESOLUTION
+        and not torch.compiler.is_compiling()
+    )
+
+
+def draw_dropped(shape: torch.Size, cut: int) -> Tensor:
     """True with probability `cut` / 65536."""
     count = shape.numel()
     words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)

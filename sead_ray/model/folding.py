@@ -7,6 +7,8 @@ convolution's own weight and a loaded checkpoint needs no preparation; names and
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -63,3 +65,17 @@ def fold_resnet(backbone: nn.Module) -> None:
         downsample = children.get("downsample")
         if isinstance(downsample, nn.Sequential) and len(downsample) == 2:
             fold(downsample[0], downsample[1])
+
+
+@contextmanager
+def unfolded(network: nn.Module) -> Generator[None, None, None]:
+    """The network as it came, convolutions and batch norms apart; for comparison."""
+    pairs = [module for module in network.modules() if isinstance(module, FoldingConv2d | FoldedBatchNorm2d)]
+    kinds = [type(module) for module in pairs]
+    for module in pairs:
+        module.__class__ = nn.Conv2d if isinstance(module, FoldingConv2d) else nn.BatchNorm2d
+    try:
+        yield
+    finally:
+        for module, kind in zip(pairs, kinds):
+            module.__class__ = kind

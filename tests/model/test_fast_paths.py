@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sead_ray.model import deformable
 from sead_ray.model.deformable import level_sizes, sample_deformable
 from sead_ray.model.dropout import dropout
-from sead_ray.model.folding import FoldedBatchNorm2d, FoldingConv2d, fold
+from sead_ray.model.dropped_attention import dropped_attention
+from sead_ray.model.folding import FoldedBatchNorm2d, FoldingConv2d, fold, unfolded
 from sead_ray.model.linear import Linear, linear
 from sead_ray.model.presets import VADSize
 from sead_ray.model.vad import VAD
@@ -97,6 +98,19 @@ def test_dropout_drops_the_share_and_keeps_the_mean() -> None:
     assert dropout(x, 0.1, training=False) is x
 
 
+def test_attention_with_dropout_equals_the_formula() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 4, dtype=torch.float64, requires_grad=True) for n in (5, 7, 7))
+    torch.manual_seed(1)
+    found = dropped_attention(q, k, v, 0.25)
+    torch.manual_seed(1)
+    expected = dropout((q @ k.transpose(-1, -2) / 2).softmax(-1), 0.25, training=True) @ v
+    torch.testing.assert_close(found, expected)
+    gradient = torch.randn_like(expected)
+    for one, other in zip(*(torch.autograd.grad(out, (q, k, v), gradient) for out in (found, expected))):
+        torch.testing.assert_close(one, other)
+
+
 def test_folded_norms_equal_the_plain_ones_and_train() -> None:
     torch.manual_seed(0)
     conv, norm = torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8)
@@ -125,6 +139,9 @@ def test_the_pretrained_backbone_is_folded() -> None:
     kinds = [type(module) for module in model.backbone.modules()]
     assert kinds.count(FoldingConv2d) == kinds.count(FoldedBatchNorm2d) > 10
     assert torch.nn.BatchNorm2d not in kinds
+    with unfolded(model.backbone):
+        assert not {FoldingConv2d, FoldedBatchNorm2d} & {type(module) for module in model.backbone.modules()}
+    assert [type(module) for module in model.backbone.modules()] == kinds
 
 
 class NoWaiting(TorchDispatchMode):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from sead_ray.mm.names import name_as_upstream
 from sead_ray.mm.samples import add_predictions, frame_batches, frame_targets
 from sead_ray.model.backbone import build_image_network
 from sead_ray.model.contract import FrameBatch, VADOutput
+from sead_ray.model.eval_mode import eval_mode
 from sead_ray.model.presets import VADSize, sized
 from sead_ray.model.vad import VADHead, laid_out
 from sead_ray.nuscenes.images import MEAN_RGB, SIZE_DIVISOR, STD_RGB
@@ -121,7 +121,7 @@ class VADDetector(Base3DDetector):
 
     def _history(self, frames: Sequence[FrameBatch], before: list[Tensor | None]) -> list[Tensor | None]:
         """The queue's earlier frames: eval mode, no gradient (VAD)."""
-        with torch.no_grad(), _eval_mode(self):
+        with torch.no_grad(), eval_mode(self):
             for frame in frames:
                 before = list(self._encode(frame, before))
         return before
@@ -142,19 +142,6 @@ class VADDetector(Base3DDetector):
             for index, row in zip(chosen, encoded, strict=True):
                 rows[index] = row
         return torch.stack([row for row in rows if row is not None])
-
-
-@contextmanager
-def _eval_mode(module: nn.Module) -> Generator[None, None, None]:
-    """`eval()` and back, with every part's flag as it was: a user's frozen parts stay in eval mode."""
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def _preprocessor(given: dict[str, Any] | nn.Module | None) -> Any:

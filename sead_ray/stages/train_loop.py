@@ -7,8 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.model.contract import FrameBatch
+from sead_ray.model.eval_mode import eval_mode
 from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
 from sead_ray.nuscenes.dataset import DrivingBatch, DrivingDataset, QueueStep
@@ -94,7 +94,6 @@ class _Trainer:
         self.parallel = ray.train.torch.prepare_model(
             self.model, move_to_device=False, parallel_strategy_kwargs={"find_unused_parameters": True}
         )
-        self._training_modules = [module for module in self.model.modules() if module.training]
         self.criterion = VADCriterion(config.train.loss_preset)
         self.optimizer = build_optimizer(self.model, config.train, config.model.backbone_weights is not None)
         total_steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
@@ -185,22 +184,10 @@ class _Trainer:
     def _history(self, frames: list[FrameBatch]) -> Tensor | None:
         """Earlier frames of the queue: eval mode, no gradient, BEV only (VAD)."""
         bev = None
-        with torch.no_grad(), self._eval_mode():
+        with torch.no_grad(), eval_mode(self.model):
             for frame in frames:
                 bev = self.model.encode_bev(frame, bev)
         return bev
-
-    @contextmanager
-    def _eval_mode(self) -> Generator[None, None, None]:
-        """`model.eval()` and back. Module by module through `nn.Module.train` this takes longer than the kernels of a
-        small model do; and the flags come back as they were (frozen batch norms stay in eval mode)."""
-        for module in self._training_modules:
-            module.__dict__["training"] = False
-        try:
-            yield
-        finally:
-            for module in self._training_modules:
-                module.__dict__["training"] = True
 
     def _frame(self, step: QueueStep, noise: torch.Generator, grid: bool) -> FrameBatch:
         images = normalise(step.images.to(self.device, non_blocking=True), step.valid_height)

@@ -45,12 +45,12 @@ def table(result: dict[str, Any]) -> str:
         f"{setting['model']['preset']}, batch {setting['batch']}, 6 x {setting['height']} x {setting['width']}, "
         f"{setting['precision']}, {machine['name']}, {machine['threads']} threads, torch {machine['torch']}",
         "",
-        f"{'':28}{'seconds':>10}{'per frame':>12}{'ratio':>8}{'to plain':>10}",
+        f"{'':28}{'seconds':>10}{'per frame':>12}{'ratio':>8}{'to folded':>11}",
     ]
     for name, seconds in result["seconds"].items():
         line = f"{name.replace('_', ' '):28}{seconds:10.4f}{result['seconds_per_frame'][name]:12.4f}"
         if name in result["ratios"]:
-            line += f"{result['ratios'][name]:8.2f}{result['ratios_to_plain'][name]:10.2f}"
+            line += f"{result['ratios'][name]:8.2f}{result['ratios_to_folded'][name]:11.2f}"
         lines.append(line)
     for title, parts in (("forward pass", result["parts"]), ("training step", result["training_parts"])):
         if parts:

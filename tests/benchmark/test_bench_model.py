@@ -27,8 +27,8 @@ def test_one_run_shows_every_figure(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     text = job(config(output=str(output), queue_length=2, batch=2))
     result = json.loads(output.read_text())
-    assert set(result["seconds"]) == {"backbone_and_neck", "plain_backbone_and_neck", "forward", "training_step"}
-    assert set(result["ratios"]) == set(result["ratios_to_plain"]) == {"forward", "training_step"}
+    assert set(result["seconds"]) == {"backbone_and_neck", "folded_backbone_and_neck", "forward", "training_step"}
+    assert set(result["ratios"]) == set(result["ratios_to_folded"]) == {"forward", "training_step"}
     assert set(result["peak_memory_gib"]) == {"inference", "training"}
     assert {"backbone", "neck", "encoder", "agents", "maps", "motion", "planner", "decode"} == set(result["parts"])
     assert {"history", "forward", "matching_and_losses", "backward", "optimizer"} == set(result["training_parts"])

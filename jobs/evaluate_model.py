@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.cli import run_job
 from jobs.round_job import RoundConfig, prepared_run, require
+from sead_ray.errors import InputError
 from sead_ray.model.weights import CARD, read_card
 from sead_ray.stages import layout
 from sead_ray.stages.evaluate import PERCEPTION, PLANNERS, evaluate_model, evaluate_model_dir
@@ -31,6 +32,8 @@ def plan(config: EvaluateModelConfig) -> str:
 
 def job(config: EvaluateModelConfig) -> str:
     with prepared_run(config) as run:
+        if not run.manifest(layout.CLIPS)["val_clips"]:
+            raise InputError(f"{run.root} was prepared without a val split: there is nothing to evaluate on.")
         if config.model_dir:
             folder = evaluate_model_dir(run, config.run, config.model_dir)
         else:

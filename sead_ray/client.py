@@ -7,6 +7,7 @@ from typing import Any
 
 from sead_ray.errors import InputError
 from sead_ray.geometry import Pose
+from sead_ray.image_keys import read_image
 from sead_ray.records import Clip, Frame
 from sead_ray.storage import Store
 
@@ -25,7 +26,7 @@ def clip_request(clip: Clip, data_root: str) -> tuple[dict[str, Any], list[File]
         names = {camera.name: f"{index:03d}_{camera.name}.jpg" for camera in frame.cameras}
         frames.append(_frame(frame, names, has_can))
         for camera in frame.cameras:
-            files.append(("images", (names[camera.name], store.read_bytes(camera.key), "image/jpeg")))
+            files.append(("images", (names[camera.name], read_image(store, camera.key), "image/jpeg")))
     return {"clip_token": clip.clip_token, "frames": frames}, files
 
 

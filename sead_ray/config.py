@@ -35,10 +35,13 @@ NoSplit = Annotated[Any, BeforeValidator(lambda value: None if value is None els
 
 
 class DataConfig(Schema):
-    """A nuScenes folder and how it is divided."""
+    """A data set and how it is divided."""
 
+    format: Literal["nuscenes", "py123d"] = "nuscenes"
+    """nuscenes: tables and images as they come; py123d: Arrow logs that py123d made of nuPlan, PandaSet, …"""
     root: str = "data/nuscenes"
-    """Folder (or s3://, gs://) that holds the version folder, samples/, maps/ and can_bus/."""
+    """Folder (or s3://, gs://) that holds the version folder, samples/, maps/ and can_bus/; of py123d logs/, maps/ and
+    sensors/."""
     version: str = "v1.0-trainval"
     """Name of the folder of tables below `root`."""
     pool_split: Split = "train"
@@ -55,6 +58,10 @@ class DataConfig(Schema):
 
     Neither paper prints it. 3 is the largest value at which one brisk lane change (3.5 m within 4 s) is still seen:
     it gives three frames of each side."""
+    cameras: dict[str, str] = {}
+    """py123d: which of its cameras stands for one of nuScenes' ({"CAM_BACK": "pcam_l2"}), where not as usual."""
+    clip_frames: int = Field(default=40, ge=2)
+    """py123d: key frames (two a second) of a clip at most; longer logs are cut."""
 
 
 class ImageConfig(Schema):

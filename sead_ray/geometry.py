@@ -44,6 +44,20 @@ class Pose:
         return heading_from_quaternion(self.rotation_wxyz)
 
 
+def composed(c_from_b: Pose, b_from_a: Pose) -> Pose:
+    """The pose of a's axes in c."""
+    x, y, z = transform_points(c_from_b.matrix, b_from_a.translation_m).tolist()
+    qw, qx, qy, qz = quaternion_product(c_from_b.rotation_wxyz, b_from_a.rotation_wxyz).tolist()
+    return Pose((x, y, z), (qw, qx, qy, qz))
+
+
+def inverse(b_from_a: Pose) -> Pose:
+    """The pose of b's axes in a."""
+    x, y, z = invert(b_from_a.matrix)[:3, 3].tolist()
+    qw, qx, qy, qz = b_from_a.rotation_wxyz
+    return Pose((x, y, z), (qw, -qx, -qy, -qz))
+
+
 def rotation_matrix(quaternion_wxyz: ArrayLike) -> Array:
     """(3, 3) rotation of a quaternion, normalised first (tables carry rounding)."""
     w, x, y, z = np.asarray(quaternion_wxyz, np.float64) / np.linalg.norm(quaternion_wxyz)

@@ -121,7 +121,7 @@ class Clip:
     behaviour: str  # straight | left | right | overtake
     acc_std_mps2: float
     yaw_sum_rad: float
-    dynamics_source: str  # can | pose
+    dynamics_source: str  # can (of py123d: the log's dynamic states) | pose
     frames: tuple[Frame, ...]
 
     @property

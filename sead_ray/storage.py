@@ -149,6 +149,21 @@ class Store:
             infos = fs.get_file_info([self._open(key)[1] for key in wanted])
         return {key: f"{info.size}-{info.mtime_ns}" for key, info in zip(wanted, infos, strict=True)}
 
+    def find(self, key: str, suffix: str) -> dict[str, str]:
+        """Keys of all files below `key`, at any depth, that end so, in order, with a stamp as of `stamps`."""
+        with self._reaching(key) as (fs, path):
+            infos = fs.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+        start = len(self._open("")[1]) + 1
+        found = {info.path[start:]: f"{info.size}-{info.mtime_ns}" for info in infos if info.type == pafs.FileType.File}
+        return {name: found[name] for name in sorted(found) if name.endswith(suffix)}
+
+    def file_sizes(self, keys: Names) -> dict[str, int | None]:
+        """Bytes of each file; None where there is none. Files that lie apart: of a whole folder ask `sizes`."""
+        with self._reaching("") as (fs, _):
+            infos = fs.get_file_info([self._open(key)[1] for key in keys])
+        is_file = pafs.FileType.File
+        return {key: info.size if info.type == is_file else None for key, info in zip(keys, infos, strict=True)}
+
     def remove(self, key: str) -> None:
         """Removes a file or a folder with all it holds; nothing happens where there is none."""
         with self._reaching(key) as (fs, path):
@@ -220,6 +235,27 @@ class Store:
             return pq.ParquetFile(path, filesystem=fs)
         except (pa.ArrowInvalid, OSError) as error:
             raise self._unreadable(key, error) from None
+
+    def arrow_file(self, key: str, columns: Names | None = None) -> pa.RecordBatchFileReader:
+        """An Arrow IPC file, opened; of other columns than `columns` nothing is read.
+
+        Raises:
+            InputError: there is no such file, or it is none of Arrow's, or it lacks one of the columns.
+        """
+        fs, path = self._open(key)
+        if not self.exists(key):
+            raise InputError(f"{self.path(key)} does not exist.")
+        try:
+            source = pa.memory_map(path) if self.is_local else fs.open_input_file(path)
+            reader = pa.ipc.open_file(source)
+            if columns is None:
+                return reader
+            if missing := [name for name in columns if name not in reader.schema.names]:
+                raise InputError(f"{self.path(key)} has no column {missing[0]}.")
+            fields = [reader.schema.get_field_index(name) for name in columns]
+            return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{self.path(key)} is not a readable Arrow file: {_reason(error)}.") from None
 
     def _checked(self, key: str, schema: pa.Schema) -> pq.ParquetFile:
         """The file, once it is known to be there, readable, of this schema and not newer than this program."""

@@ -55,6 +55,8 @@ class NuScenesFolder:
     ) -> None:
         """Workers on one scene of a large folder give that scene's `tables`, keep `maps` from scene to scene, and
         leave out `check_images`, one question to the file system an image, where the driver has asked them all."""
+        if data.format != "nuscenes":
+            raise InputError(f"data.format is {data.format}, but this command reads nuScenes' own tables.")
         self.data = data
         self.store = Store(data.root)
         self._source: TableSource = tables or self.store
@@ -89,7 +91,8 @@ class NuScenesFolder:
         if is_list(split) and (missing := sorted(names - {name for name, _ in found})):
             raise InputError(f"Scene {missing[0]!r}, which {name_of(split)} names, is not in {where}/scene.json.")
         if not found:
-            raise InputError(f"{name_of(split)} has no scene in {where}.")
+            hint = " (without a val split nothing is evaluated: data.val_split=null)" if split == "val" else ""
+            raise InputError(f"{name_of(split)} has no scene in {where}{hint}.")
         return [token for _, token in found]
 
     def pool_scenes(self) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
 from sead_ray.geometry import image_from_lidar
+from sead_ray.image_keys import read_image
 from sead_ray.records import Camera, Frame
 from sead_ray.storage import Store
 
@@ -86,7 +87,7 @@ def decode_frame(store: Store, frame: Frame, config: ImageConfig) -> tuple[Image
         InputError: names the key of an image that is missing, empty, truncated, no JPEG, or of another size.
     """
     keys = [camera.key for camera in frame.cameras]
-    return decode_images([store.read_bytes(key) for key in keys], keys, image_geometry(frame, config), config)
+    return decode_images([read_image(store, key) for key in keys], keys, image_geometry(frame, config), config)
 
 
 def decode_images(
@@ -108,7 +109,7 @@ def image_fault(store: Store, key: str, width: int, height: int) -> str | None:
     geometry = ImageGeometry(width, height, 1 / 8, max(1, width // 8), max(1, height // 8), 0)
     try:
         out = np.empty((geometry.height, geometry.width, 3), np.uint8)
-        _decode_into(out, store.read_bytes(key), key, geometry, reduced=True)
+        _decode_into(out, read_image(store, key), key, geometry, reduced=True)
     except InputError as error:
         return str(error)
     return None

@@ -21,16 +21,12 @@ def split_scene_names(store: Store, version: str, split: Split) -> list[str]:
         split: names; or the path or URI of a .json or .txt file of names; or the name of a split in splits.json
             (below the data root, or in the version folder, where the devkit looks for it) or of nuScenes itself.
     """
-    if not isinstance(split, str):
-        return _checked(list(split), "The list of scenes")
-    if split.endswith(LIST_SUFFIXES):
-        return _checked(_read_list(split), split)
+    if not isinstance(split, str) or is_list(split):
+        return listed_names(split)
     own: dict[str, list[str]] = {}
     for key in (SPLITS_FILE, f"{version}/{SPLITS_FILE}"):
         if store.exists(key):
-            own = store.read_json(key)
-            if not isinstance(own, dict):
-                raise InputError(f"{store.path(key)} must map the names of splits to lists of scene names.")
+            own = read_splits(store, key)
             break
     if split in own:
         return _checked(own[split], f"Split {split!r} of {store.path(key)}")
@@ -41,6 +37,21 @@ def split_scene_names(store: Store, version: str, split: Split) -> list[str]:
         known = ", ".join([*own, *official])
         raise InputError(f"Split {split!r} is neither in splits.json nor one of nuScenes' own: known are {known}.")
     return list(official[split])
+
+
+def read_splits(store: Store, key: str) -> dict[str, list[str]]:
+    """A splits.json: name of a split -> names of scenes, not yet checked."""
+    splits = store.read_json(key)
+    if not isinstance(splits, dict):
+        raise InputError(f"{store.path(key)} must map the names of splits to lists of scene names.")
+    return splits
+
+
+def listed_names(split: Split) -> list[str]:
+    """The names of a split for which `is_list` holds."""
+    if isinstance(split, str):
+        return _checked(_read_list(split), split)
+    return _checked(list(split), "The list of scenes")
 
 
 def is_list(split: Split) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from sead_ray.errors import InputError
+from sead_ray.image_keys import read_image
 from sead_ray.storage import Store
 
 WIDTH_PX = 176
@@ -32,7 +33,7 @@ class ByteBudget:
 def thumbnail_uri(data: Store, key: str, width_px: int = WIDTH_PX) -> str | None:
     """A data URI of the image at `key`, re-encoded at `width_px`; None where it is missing or no image."""
     try:
-        image = Image.open(io.BytesIO(data.read_bytes(key)))
+        image = Image.open(io.BytesIO(read_image(data, key)))
         height_px = max(1, round(image.height * width_px / image.width))
         image.draft("RGB", (width_px, height_px))  # libjpeg decodes at a reduced scale
         small = image.convert("RGB").resize((width_px, height_px), Image.Resampling.BILINEAR)

@@ -33,7 +33,7 @@ from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.detection import detection_report
 from sead_ray.stages.label_store import read_labels
-from sead_ray.stages.progress import Progress
+from sead_ray.stages.progress import Progress, say
 from sead_ray.storage import Store
 
 PLANNERS = ("planner", "standing_still", "constant_velocity")
@@ -79,6 +79,8 @@ def evaluate_model_dir(run: Store, config: RunConfig, model_dir: str) -> str:
 def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: str, stage: str) -> None:
     """Evaluates the model at `model_key` of the run and publishes `folder`; returns at once where it is published.
 
+    Without val clips the evaluation holds no number, and says so.
+
     Args:
         stage: name of the stage for the progress bar.
 
@@ -90,6 +92,8 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
     started = time.monotonic()
     rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, where=pc.field("split") == "val")
     clips = [Clip.from_row(row) for row in rows]
+    if not clips:
+        say(f"{stage}: no val split was prepared, nothing is evaluated")
     connect()
     records: dict[str, list[FramePlanning]] = {name: [] for name in PLANNERS}
     perception: list[ClipPerception] = []

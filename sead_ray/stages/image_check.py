@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sead_ray.config import DataConfig, RunConfig
 from sead_ray.errors import InputError
+from sead_ray.image_keys import file_of
 from sead_ray.nuscenes.images import image_fault
 from sead_ray.nuscenes.scene_index import DRIVE_TABLES, SceneIndex, SceneTables
 from sead_ray.nuscenes.tables import LIDAR, Row, read_drive_tables
 from sead_ray.records import Clip
+from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.progress import Progress, say
 from sead_ray.stages.scene_pool import run_scenes
@@ -49,6 +51,18 @@ class VerifiedClip:
     def part(self) -> str:
         digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:32]
         return f"{_LEDGER}/{digest}.json"
+
+
+def parts_to_verify(
+    run: Store, scenes: Sequence[tuple[str, str]], parts: Sequence[str], faults: dict[str, str]
+) -> Iterator[VerifiedClip]:
+    """The clips in `parts` of `scenes` (token, name); `faults`: what is wrong with the parts that could not be made."""
+    for (token, name), part in zip(scenes, parts, strict=True):
+        if part in faults:
+            yield VerifiedClip(token, name, [], 0, 0, faults[part])
+            continue
+        for row in run.iter_rows(part, CLIP_SCHEMA):
+            yield VerifiedClip.of(Clip.from_row(row))
 
 
 def require_images(run: Store, data: DataConfig, index: str, n_scenes: int) -> None:
@@ -131,7 +145,7 @@ def _verify(clip: dict[str, Any], run: Store, source: Store) -> dict[str, Any]:
     missing: list[str] = []
     broken: list[dict[str, str]] = []
     for key in clip["keys"]:
-        if not source.exists(key):
+        if not source.exists(file_of(key)):
             missing.append(key)
         elif reason := image_fault(source, key, clip["width"], clip["height"]):
             broken.append({"key": key, "reason": reason})

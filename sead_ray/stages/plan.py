@@ -5,6 +5,8 @@ from __future__ import annotations
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.clips import NuScenesFolder
+from sead_ray.py123d.clips import LogClips
+from sead_ray.py123d.folder import Py123dFolder
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.selection import NEEDS_LABELLED
 from sead_ray.selection.budget import round_amounts
@@ -54,11 +56,23 @@ def _pool_size(config: RunConfig) -> tuple[int, int, int, str]:
     if world.generate and not Store(config.data.root).exists(config.data.version):
         val = round(world.scenes * world.val_share)
         return world.scenes - val, (world.scenes - val) * world.frames, val, "to be generated"
+    if config.data.format == "py123d":
+        return *_log_sizes(config), "from the logs"
     folder = NuScenesFolder(config.data)
     folder.check_logs_disjoint()
     pool = folder.pool_scenes()
     frames = sum(folder.scene_rows[token]["nbr_samples"] for token in pool)
     return len(pool), frames, len(folder.val_scenes()), "from the tables"
+
+
+def _log_sizes(config: RunConfig) -> tuple[int, int, int]:
+    folder = Py123dFolder(config.data)
+    folder.check_logs_disjoint()
+    pool, val = (
+        [rows for log in logs for rows in LogClips(log, config.data).rows]
+        for logs in (folder.pool_logs(), folder.val_logs())
+    )
+    return len(pool), sum(map(len, pool)), len(val)
 
 
 def require_prepared(run: Store) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sead_ray.config import RunConfig
 from sead_ray.nuscenes.scene_index import DRIVE_TABLES, LABEL_TABLES, write_index
-from sead_ray.schemas import SCHEMA_VERSION
+from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA, SCHEMA_VERSION
 from sead_ray.stages import layout
 from sead_ray.stages.progress import Progress
 from sead_ray.stages.scene_pool import Work, run_scenes
@@ -24,6 +26,9 @@ from sead_ray.stages.scene_workers import SceneJob
 from sead_ray.storage import Store
 
 Scene = tuple[str, str]  # token, role (pool | val)
+
+# Small row groups: Ray Data's readers and the trainers take single clips out of them.
+CLIP_GROUP, LABEL_GROUP = 16, 64
 
 DRIVE, LABELS = f"{layout.PREPARATION}/drive", f"{layout.PREPARATION}/labels"
 _TABLES = {DRIVE: DRIVE_TABLES, LABELS: LABEL_TABLES}
@@ -87,6 +92,19 @@ def make_parts(
             yield answer
 
 
+def publish_clips(run: Store, parts: Sequence[str]) -> None:
+    """The clips of all `parts`, and how many there are of each role."""
+    counts: Counter[str] = Counter()
+    run.write_groups(layout.CLIPS_FILE, _counted(joined(run, parts, CLIP_GROUP), counts), CLIP_SCHEMA)
+    run.publish(layout.CLIPS, {f"{role}_{what}": counts[f"{role}_{what}"] for role in _ROLES for what in _WHAT})
+
+
+def publish_labels(run: Store, parts: Sequence[str]) -> None:
+    """The labels of all `parts`, one a scene."""
+    run.write_groups(layout.LABELS_FILE, joined(run, parts, LABEL_GROUP), LABEL_SCHEMA)
+    run.publish(layout.LABELS, {"n_scenes": len(parts)})
+
+
 def joined(run: Store, parts: Iterable[str], group: int) -> Iterator[pa.Table]:
     """The rows of `parts`, in their order, as tables of `group` rows: what is written does not show who made it."""
     held: list[pa.Table] = []
@@ -101,3 +119,17 @@ def joined(run: Store, parts: Iterable[str], group: int) -> Iterator[pa.Table]:
             n_held -= group
     if n_held:
         yield pa.concat_tables(held)
+
+
+_ROLES: tuple[Literal["pool", "val"], ...] = ("pool", "val")
+_WHAT = ("clips", "frames")
+
+
+def _counted(tables: Iterator[pa.Table], counts: Counter[str]) -> Iterator[pa.Table]:
+    """Passes the tables on and counts clips and frames of each role."""
+    for table in tables:
+        lengths = pc.call_function("list_value_length", [table.column("frames")]).to_pylist()
+        for role, length in zip(table.column("split").to_pylist(), lengths, strict=True):
+            counts[f"{role}_clips"] += 1
+            counts[f"{role}_frames"] += length
+        yield table

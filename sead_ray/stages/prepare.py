@@ -7,28 +7,30 @@ parts joined in the order of the scenes: their bytes do not depend on the number
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from collections.abc import Iterator
 
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.nuscenes.labels import LabelReader
 from sead_ray.records import Clip
-from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA
+from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
-from sead_ray.stages.image_check import VerifiedClip, require_images, verify_clips
-from sead_ray.stages.preparation import DRIVE, LABELS, Scene, divide_tables, joined, make_parts, part_keys
+from sead_ray.stages.image_check import VerifiedClip, parts_to_verify, require_images, verify_clips
+from sead_ray.stages.preparation import (
+    DRIVE,
+    LABELS,
+    Scene,
+    divide_tables,
+    make_parts,
+    part_keys,
+    publish_clips,
+    publish_labels,
+)
+from sead_ray.stages.prepare_logs import prepare_logs
 from sead_ray.stages.scene_workers import make_clip, make_labels
 from sead_ray.stages.world import generate
 from sead_ray.storage import Store
-
-# Small row groups: Ray Data's readers and the trainers take single clips out of them.
-CLIP_GROUP, LABEL_GROUP = 16, 64
 
 
 def ensure_world(config: RunConfig) -> None:
@@ -52,6 +54,14 @@ def prepare(run: Store, config: RunConfig, verify: bool = False) -> None:
         if verify:
             verify_clips(run, config, _published_clips(run))
         return
+    if config.data.format == "py123d":
+        prepare_logs(run, config, verify)
+    else:
+        _prepare_scenes(run, config, verify)
+    run.remove(layout.PREPARATION)
+
+
+def _prepare_scenes(run: Store, config: RunConfig, verify: bool) -> None:
     folder = NuScenesFolder(config.data)
     folder.check_logs_disjoint()
     scenes: list[Scene] = [(token, "pool") for token in folder.pool_scenes()]
@@ -64,7 +74,6 @@ def prepare(run: Store, config: RunConfig, verify: bool = False) -> None:
         verify_clips(run, config, _published_clips(run))
     if not run.is_published(layout.LABELS):
         _publish_labels(run, config, scenes, digests)
-    run.remove(layout.PREPARATION)
 
 
 def _publish_clips(
@@ -84,10 +93,9 @@ def _publish_clips(
         if answer["error"]:
             faults[answer["part"]] = answer["error"]
     if verify:
-        verify_clips(run, config, _parts_to_verify(run, scenes, parts, faults, names))
-    counts: Counter[str] = Counter()
-    run.write_groups(layout.CLIPS_FILE, _counted(joined(run, parts, CLIP_GROUP), counts), CLIP_SCHEMA)
-    run.publish(layout.CLIPS, {f"{role}_{what}": counts[f"{role}_{what}"] for role in _ROLES for what in _WHAT})
+        named = [(token, names[token]) for token, _ in scenes]
+        verify_clips(run, config, parts_to_verify(run, named, parts, faults))
+    publish_clips(run, parts)
 
 
 def _publish_labels(run: Store, config: RunConfig, scenes: list[Scene], digests: list[str]) -> None:
@@ -104,35 +112,9 @@ def _publish_labels(run: Store, config: RunConfig, scenes: list[Scene], digests:
     for answer in make_parts(run, config, "labels", make_labels, rows, [DRIVE, LABELS]):
         if answer["error"]:
             raise InputError(answer["error"])
-    run.write_groups(layout.LABELS_FILE, joined(run, parts, LABEL_GROUP), LABEL_SCHEMA)
-    run.publish(layout.LABELS, {"n_scenes": len(labelled)})
-
-
-_ROLES: tuple[Literal["pool", "val"], ...] = ("pool", "val")
-_WHAT = ("clips", "frames")
-
-
-def _counted(tables: Iterator[pa.Table], counts: Counter[str]) -> Iterator[pa.Table]:
-    """Passes the tables on and counts clips and frames of each role."""
-    for table in tables:
-        lengths = pc.call_function("list_value_length", [table.column("frames")]).to_pylist()
-        for role, length in zip(table.column("split").to_pylist(), lengths, strict=True):
-            counts[f"{role}_clips"] += 1
-            counts[f"{role}_frames"] += length
-        yield table
+    publish_labels(run, parts)
 
 
 def _published_clips(run: Store) -> Iterator[VerifiedClip]:
     for row in run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, batch_size=1):
         yield VerifiedClip.of(Clip.from_row(row))
-
-
-def _parts_to_verify(
-    run: Store, scenes: Sequence[Scene], parts: Sequence[str], faults: dict[str, str], names: dict[str, str]
-) -> Iterator[VerifiedClip]:
-    for (token, _), part in zip(scenes, parts, strict=True):
-        if part in faults:
-            yield VerifiedClip(token, names[token], [], 0, 0, faults[part])
-        else:
-            row: dict[str, Any] = next(run.iter_rows(part, CLIP_SCHEMA))
-            yield VerifiedClip.of(Clip.from_row(row))

@@ -1,0 +1,63 @@
+"""Which rows of a log become key frames, half a second apart as VAD knows them, and where it is cut into clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sead_ray.errors import InputError
+from sead_ray.py123d.arrow_log import ArrowLog
+from sead_ray.py123d.trajectory import Trajectory
+
+INTERVAL_US = 500_000
+MIN_FRAMES = 2  # a shift needs two
+
+
+def clip_rows(log: ArrowLog, trajectory: Trajectory, cameras: Mapping[str, str], clip_frames: int) -> list[list[int]]:
+    """Rows of `sync` of each clip. A row counts where the ego's pose and all six images are there.
+
+    Args:
+        cameras: nuScenes' camera name -> modality.
+
+    Raises:
+        InputError: the log yields no clip; names the log and what it lacks most.
+    """
+    times = log.sync.column("timestamp_us").to_numpy()
+    seen = {name: log.rows(modality) >= 0 for name, modality in cameras.items()}
+    usable = np.all([*seen.values(), trajectory.covers(times)], axis=0)
+    clips = [
+        run[start : start + clip_frames]
+        for run in half_second_runs(times, np.flatnonzero(usable))
+        for start in range(0, len(run), clip_frames)
+    ]
+    clips = [rows for rows in clips if len(rows) >= MIN_FRAMES]
+    if not clips:
+        rarest = min(seen, key=lambda name: int(seen[name].sum()))
+        raise InputError(
+            f"Log {log.name} yields no clip: of its {len(times)} rows {int(usable.sum())} have an ego pose and six "
+            f"images ({cameras[rarest]}, the rarest camera, {int(seen[rarest].sum())}), and no two lie half a second "
+            "apart."
+        )
+    return clips
+
+
+def half_second_runs(timestamp_us: NDArray[np.int64], rows: NDArray[np.int64]) -> list[list[int]]:
+    """The rows nearest to half a second after each other; a new run begins where none lies within 0.25 to 0.75 s."""
+    runs: list[list[int]] = []
+    times = timestamp_us[rows]
+    position = 0
+    while position < len(rows):
+        run = [position]
+        while True:
+            wanted = times[run[-1]] + INTERVAL_US
+            near = int(np.clip(np.searchsorted(times, wanted), run[-1] + 1, len(times)))
+            options = [index for index in (near - 1, near) if run[-1] < index < len(times)]
+            best = min(options, key=lambda index: abs(times[index] - wanted), default=None)
+            if best is None or abs(times[best] - wanted) >= INTERVAL_US / 2:
+                break
+            run.append(best)
+        runs.append([int(rows[index]) for index in run])
+        position = run[-1] + 1
+    return runs

@@ -35,7 +35,7 @@ class DrivingSample:
     Attributes:
         images: (Q, K, H, W, 3) uint8 RGB; rows from `valid_height` on are padding.
         lidar2img: (Q, K, 4, 4) float32.
-        can_bus: (Q, 18) float32 with differences along the queue.
+        can_bus: (Q, 18) float64 with differences along the queue; the BEV is turned by its angle.
     """
 
     clip_token: str
@@ -43,7 +43,7 @@ class DrivingSample:
     images: Images
     valid_height: int
     lidar2img: NDArray[np.float32]
-    can_bus: NDArray[np.float32]
+    can_bus: NDArray[np.float64]
     targets: FrameTargets
 
 
@@ -53,7 +53,7 @@ class QueueStep:
 
     Attributes:
         images: (B, K, H, W, 3) uint8 RGB; `valid_height`: rows that are no padding.
-        lidar2img: (B, K, 4, 4) float32; can_bus: (B, 18) float32.
+        lidar2img: (B, K, 4, 4) float32; can_bus: (B, 18) float64.
     """
 
     images: Tensor
@@ -175,7 +175,7 @@ class DrivingDataset(Dataset[DrivingSample]):
             images=np.stack([item.images for item in decoded]),
             valid_height=decoded[-1].valid_height,
             lidar2img=np.stack([item.lidar2img for item in decoded]),
-            can_bus=can_bus_deltas(frames).astype(np.float32),
+            can_bus=can_bus_deltas(frames),
             targets=self._drawn_targets(clip, frame_index, rng),
         )
 

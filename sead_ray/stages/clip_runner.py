@@ -80,5 +80,5 @@ def _batch(inputs: list[_ClipInputs], t: int, device: str) -> FrameBatch:
     return FrameBatch(
         images=normalise(images, inputs[0].valid_height),
         lidar2img=torch.from_numpy(np.stack([item.lidar2img[t] for item in inputs])).to(device),
-        can_bus=torch.from_numpy(np.stack([item.can_bus[t] for item in inputs])).float().to(device),
+        can_bus=torch.from_numpy(np.stack([item.can_bus[t] for item in inputs])).to(device),
     )

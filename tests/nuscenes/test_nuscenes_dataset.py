@@ -120,6 +120,8 @@ def test_samples_are_the_bought_frames(dataset: DrivingDataset, clips: list[Clip
     assert sample.can_bus.shape == (3, 18)
     assert (sample.can_bus[0, [0, 1, 2, 17]] == 0).all()
     assert np.linalg.norm(sample.can_bus[1, :2]) > 3  # history lies outside the bought frames
+    assert sample.can_bus.dtype == np.float64
+    assert (sample.can_bus[:, 16] != sample.can_bus[:, 16].astype(np.float32)).all()  # as the rows hold it
     assert sample.targets.agent_future_masks[0].tolist() == [1, 1, 0, 0, 0, 0]
 
 

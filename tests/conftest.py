@@ -84,6 +84,15 @@ def s3_bucket() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_world(tiny_world: str, s3_bucket: str) -> str:
+    """URI of the tiny world in the bucket."""
+    import pyarrow.fs as pafs
+
+    pafs.copy_files(tiny_world, f"{s3_bucket}/nuscenes")
+    return f"{s3_bucket}/nuscenes"
+
+
 @pytest.fixture
 def repository() -> Path:
     return Path(__file__).parent.parent

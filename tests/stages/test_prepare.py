@@ -182,11 +182,10 @@ def test_an_empty_image_is_refused_without_verify(world: Path, tiny_run: Store, 
     assert key in str(caught.value)
 
 
-def test_from_a_bucket_to_a_bucket_gives_the_same_bytes(tiny_run: Store, tiny_world: str, s3_bucket: str) -> None:
+def test_from_a_bucket_to_a_bucket_gives_the_same_bytes(tiny_run: Store, s3_world: str, s3_bucket: str) -> None:
     s3, _ = pafs.FileSystem.from_uri(s3_bucket)
-    pafs.copy_files(tiny_world, f"{s3_bucket}/nuscenes")
     assert s3.get_file_info("sead/nuscenes/splits.json").is_file
-    config = RunConfig(run_dir=f"{s3_bucket}/run", data=DataConfig(root=f"{s3_bucket}/nuscenes"))
+    config = RunConfig(run_dir=f"{s3_bucket}/run", data=DataConfig(root=s3_world))
     run = Store(config.run_dir)
     prepare(run, config)
     for file in FILES:

@@ -123,12 +123,12 @@ class InfoReader:
         return {name: read_table(self.store, self._data.version, name) for name in ("scene", "log")}
 
     def _sizes(self, infos: Sequence[Info]) -> Sizes:
-        """Pixels of each camera's images: of the scene's first; every other one must at least exist."""
-        for info in infos[1:]:
-            for name in CAMERAS:
-                key = camera_key(info, name)
-                if not self.store.exists(key):
-                    raise InputError(f"{self.store.path(key)} of info {info['token']} does not exist.")
+        """Pixels of each camera's images: of the scene's first; every other one must at least be there."""
+        token_of = {camera_key(info, name): info["token"] for info in infos for name in CAMERAS}
+        for key, n_bytes in self.store.file_sizes([*token_of]).items():
+            if not n_bytes:
+                what = "does not exist" if n_bytes is None else "is empty"
+                raise InputError(f"{self.store.path(key)} of info {token_of[key]} {what}.")
         return {name: self._size(camera_key(infos[0], name)) for name in CAMERAS}
 
     def _size(self, key: str) -> tuple[int, int]:

@@ -78,7 +78,10 @@ def require_images(run: Store, data: DataConfig, index: str, n_scenes: int) -> N
             for row in _camera_rows(source, data.version, reader.rows(position)):
                 folder, _, name = row["filename"].rpartition("/")
                 if folder not in listed:
-                    listed[folder] = source.sizes(folder)
+                    try:
+                        listed[folder] = source.sizes(folder)
+                    except InputError as error:  # a path that leaves the folder, a bucket out of reach
+                        raise InputError(f"sample_data {row['token']}: {error}") from None
                 size = listed[folder].get(name)
                 if not size:
                     what = "does not exist" if size is None else "is empty"

@@ -146,6 +146,24 @@ def test_damaged_infos_are_named(
     assert not Store(str(tmp_path / "run")).exists("labels/manifest.json")
 
 
+@pytest.mark.parametrize("position", [0, 3])
+def test_an_empty_image_is_named(
+    infos: Files, tiny_config: RunConfig, tiny_world: str, tmp_path: Path, position: int
+) -> None:
+    scene = infos["val"]["infos"][0]["scene_token"]
+    rows = [info for info in infos["val"]["infos"] if info["scene_token"] == scene]
+    key = "samples" + rows[position]["cams"]["CAM_BACK"]["data_path"].partition("samples")[2]
+    root = tmp_path / "nuscenes"
+    shutil.copytree(tiny_world, root, copy_function=lambda src, dst: Path(dst).hardlink_to(src))
+    (root / key).unlink()
+    (root / key).write_bytes(b"")
+    config = tiny_config.model_copy(update={"data": tiny_config.data.model_copy(update={"root": str(root)})})
+    with pytest.raises(InputError, match="is empty") as error:
+        import_files({"train": {"infos": rows}}, config, tmp_path)
+    assert key in str(error.value)
+    assert rows[position]["token"] in str(error.value)
+
+
 def test_twice_in_one_file_in_both_files_and_shared_logs(infos: Files, tiny_config: RunConfig, tmp_path: Path) -> None:
     rows = infos["val"]["infos"]
     with pytest.raises(InputError, match=f"holds info {rows[0]['token']} twice"):

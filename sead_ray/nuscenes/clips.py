@@ -91,7 +91,8 @@ class NuScenesFolder:
         if is_list(split) and (missing := sorted(names - {name for name, _ in found})):
             raise InputError(f"Scene {missing[0]!r}, which {name_of(split)} names, is not in {where}/scene.json.")
         if not found:
-            hint = " (without a val split nothing is evaluated: data.val_split=null)" if split == "val" else ""
+            of_val = split == self.data.val_split
+            hint = " (without a val split nothing is evaluated: data.val_split=null)" if of_val else ""
             raise InputError(f"{name_of(split)} has no scene in {where}{hint}.")
         return [token for _, token in found]
 
@@ -180,8 +181,9 @@ class NuScenesFolder:
         intrinsics = np.reshape(numbers_of(flat, {"camera_intrinsic": 9}, owner), (3, 3))
         if min(row["width"], row["height"]) <= 0:
             raise InputError(f"sample_data {row['token']} has the size {row['width']} x {row['height']}.")
-        if self._check_images and not self.store.exists(row["filename"]):
-            raise InputError(f"{self.store.path(row['filename'])} of sample_data {row['token']} does not exist.")
+        if self._check_images and not (n_bytes := self.store.file_sizes([row["filename"]])[row["filename"]]):
+            what = "does not exist" if n_bytes is None else "is empty"
+            raise InputError(f"{self.store.path(row['filename'])} of sample_data {row['token']} {what}.")
         return Camera(
             name=name,
             key=row["filename"],

@@ -181,9 +181,8 @@ class NuScenesFolder:
         intrinsics = np.reshape(numbers_of(flat, {"camera_intrinsic": 9}, owner), (3, 3))
         if min(row["width"], row["height"]) <= 0:
             raise InputError(f"sample_data {row['token']} has the size {row['width']} x {row['height']}.")
-        if self._check_images and not (n_bytes := self.store.file_sizes([row["filename"]])[row["filename"]]):
-            what = "does not exist" if n_bytes is None else "is empty"
-            raise InputError(f"{self.store.path(row['filename'])} of sample_data {row['token']} {what}.")
+        if self._check_images and not self.store.exists(row["filename"]):
+            raise InputError(f"{self.store.path(row['filename'])} of sample_data {row['token']} does not exist.")
         return Camera(
             name=name,
             key=row["filename"],

@@ -195,8 +195,6 @@ def test_bad_images_are_named(damaged_copy: Path) -> None:
     for data in (b"", whole[: len(whole) // 2], whole[:30], b"no image at all"):
         path.write_bytes(data)
         assert key in sentence(lambda: decode_frame(folder.store, frame, ImageConfig(width=96)))
-    path.write_bytes(b"")
-    assert f"{key} of sample_data" in sentence(lambda: open_folder(damaged_copy).clip(TOKEN, "pool"))
     import cv2
     import numpy as np
 

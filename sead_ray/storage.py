@@ -32,6 +32,7 @@ from sead_ray.schemas import LATER_COLUMNS, check_schema
 MANIFEST = "manifest.json"
 SCHEMES = ("s3", "gs")
 CHUNK_BYTES = 8 * 2**20
+GS_RETRY_S = 30
 
 Names = list[str]  # inside Store, `list` is its method
 
@@ -323,6 +324,8 @@ class Store:
 @lru_cache(maxsize=16)
 def _bucket_filesystem(uri: str) -> pafs.FileSystem:
     """One client a bucket and process: a new one each time would look up region and credentials again."""
+    if uri.startswith("gs://"):  # Arrow's client would try for a quarter of an hour where nobody answers
+        uri += f"?retry_limit_seconds={GS_RETRY_S}"
     return pafs.FileSystem.from_uri(uri)[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -146,33 +147,43 @@ def _decode_into(out: Images, data: bytes, key: str, geometry: ImageGeometry, re
     if not data:
         raise InputError(f"Image {key} is empty.")
     try:
-        size, image = (_simplejpeg if simplejpeg is not None else _pillow)(data, geometry, reduced)
+        size = jpeg_size(data)
     except (ValueError, OSError, SyntaxError) as error:  # PIL reports broken files by either
         raise InputError(f"Image {key} is not a whole JPEG ({error}).") from None
-    if size != (geometry.source_height, geometry.source_width):
+    if size != (geometry.source_height, geometry.source_width):  # before the pixels get their memory
         raise InputError(
             f"Image {key} is {size[1]} x {size[0]} pixels, but its table says "
             f"{geometry.source_width} x {geometry.source_height}."
         )
+    try:
+        image = (_simplejpeg if simplejpeg is not None else _pillow)(data, geometry, reduced)
+    except (ValueError, OSError, SyntaxError) as error:
+        raise InputError(f"Image {key} is not a whole JPEG ({error}).") from None
     if image.shape == out.shape:
         out[:] = image
     else:
         cv2.resize(image, (geometry.width, geometry.height), dst=out, interpolation=cv2.INTER_LINEAR)
 
 
-def _simplejpeg(data: bytes, geometry: ImageGeometry, reduced: bool) -> tuple[tuple[int, int], Images]:
+def _simplejpeg(data: bytes, geometry: ImageGeometry, reduced: bool) -> Images:
+    """A view of the thread's scratch memory, good until its next image: fresh memory would cost a page fault a page."""
     assert simplejpeg is not None
-    size = jpeg_size(data)
     min_height, min_width = (geometry.height, geometry.width) if reduced else (0, 0)
-    image = simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=min_height, min_width=min_width)
-    return size, image
+    n_bytes = geometry.source_height * geometry.source_width * 3
+    if getattr(_scratch, "size", 0) < n_bytes:
+        _scratch.memory, _scratch.size = np.empty(n_bytes, np.uint8), n_bytes
+    return simplejpeg.decode_jpeg(
+        data, colorspace="RGB", min_height=min_height, min_width=min_width, buffer=_scratch.memory
+    )
 
 
-def _pillow(data: bytes, geometry: ImageGeometry, reduced: bool) -> tuple[tuple[int, int], Images]:
+_scratch = threading.local()
+
+
+def _pillow(data: bytes, geometry: ImageGeometry, reduced: bool) -> Images:
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        width, height = image.size
         if reduced:
             image.draft("RGB", (geometry.width, geometry.height))
-        return (height, width), np.array(image.convert("RGB"))
+        return np.array(image.convert("RGB"))

@@ -51,6 +51,15 @@ def test_geometry_pads_to_32_and_scales(clips: list[Clip]) -> None:
         image_geometry(clips[0].frames[0], ImageConfig(width=100))
 
 
+def test_normalised_batches_are_those_of_the_formula() -> None:
+    """Bit by bit what any device makes of them, channels first."""
+    images = torch.randint(0, 256, (2, 3, 32, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = torch.tensor(MEAN_RGB), torch.tensor(STD_RGB)
+    expected = ((images.float() - mean) / std).movedim(-1, -3)
+    assert torch.equal(normalise(images, 32), expected)
+    assert torch.equal(normalise(images[:, 1], 32), expected[:, 1])  # not contiguous
+
+
 def test_padding_is_zero_after_normalisation(
     clips: list[Clip], data_config: DataConfig, folder: NuScenesFolder
 ) -> None:

@@ -12,7 +12,7 @@ from sead_ray.errors import InputError
 from sead_ray.stages import layout
 from sead_ray.stages.import_infos import import_infos
 from sead_ray.stages.lock import driver_lock
-from sead_ray.stages.rounds import claim_config
+from sead_ray.stages.rounds import claim_config, located
 from sead_ray.storage import Store
 
 
@@ -27,7 +27,7 @@ class ImportConfig(RunConfig):
     @property
     def run(self) -> RunConfig:
         own = set(ImportConfig.model_fields) - set(RunConfig.model_fields)
-        return RunConfig.model_validate(self.model_dump(exclude=own))
+        return located(RunConfig.model_validate(self.model_dump(exclude=own)))
 
 
 def plan(config: ImportConfig) -> str:

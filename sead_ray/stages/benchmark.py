@@ -72,6 +72,8 @@ def run_benchmark(config: RunConfig, arms: Sequence[str], seeds: int) -> str:
         raise InputError(
             "A benchmark trains on many selections and needs the data set's own labels: labels.mode oracle."
         )
+    if config.data.val_split is None:
+        raise InputError("A benchmark compares strategies on a val split: data.val_split is null.")
     root = Store(config.run_dir)
     cells = [Cell(arm, seed) for seed in range(seeds) for arm in arms]
     failures: list[str] = []

@@ -20,6 +20,7 @@ from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.nuscenes.info_labels import FIRST_CATEGORY_TABLE, category_table
 from sead_ray.nuscenes.vad_info import drive_info, label_info
 from sead_ray.records import OBJECT_CATEGORIES
+from sead_ray.stages.rounds import claim_config, located
 from sead_ray.storage import Store
 from tests.nuscenes.compare_infos import differences, worst
 from tests.nuscenes.compare_runs import clip_rows, label_rows, same_grouping, take_instances, unequal
@@ -144,6 +145,16 @@ def test_damaged_infos_are_named(
     assert named in str(error.value)
     assert str(error.value).endswith(".")
     assert not Store(str(tmp_path / "run")).exists("labels/manifest.json")
+
+
+def test_a_run_goes_on_from_imported_infos(infos: Files, tiny_config: RunConfig, tmp_path: Path) -> None:
+    """The rounds name local paths absolutely; so must what the import leaves."""
+    scene = infos["val"]["infos"][0]["scene_token"]
+    rows = [info for info in infos["val"]["infos"] if info["scene_token"] == scene]
+    model = tiny_config.model.model_copy(update={"backbone_weights": "weights/resnet50.pth"})
+    config = tiny_config.model_copy(update={"model": model})
+    run = import_files({"train": {"infos": rows}}, config, tmp_path)
+    claim_config(run, located(config.model_copy(update={"run_dir": run.root})))
 
 
 @pytest.mark.parametrize("position", [0, 3])

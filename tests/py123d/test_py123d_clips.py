@@ -6,15 +6,18 @@ import uuid
 from pathlib import Path
 
 import numpy as np
+import pyarrow.fs as pafs
 import pytest
 
-from sead_ray.config import DataConfig
+from sead_ray.config import DataConfig, ImageConfig
 from sead_ray.geometry import image_from_lidar, invert, transform_points
 from sead_ray.image_keys import read_image
+from sead_ray.nuscenes.images import decode_frame
 from sead_ray.nuscenes.targets import build_targets
 from sead_ray.py123d.arrow_log import ArrowLog
 from sead_ray.py123d.clips import NUSCENES_LIDAR, LogClips
 from sead_ray.py123d.folder import Py123dFolder
+from sead_ray.py123d.images import require_images
 from sead_ray.py123d.key_frames import half_second_runs
 from sead_ray.py123d.labels import log_labels
 from sead_ray.py123d.maps import load_map, map_key
@@ -134,6 +137,26 @@ def test_clips_do_not_know_of_labels(py123d_data: DataConfig, py123d_copy: Path)
     bare = DataConfig(root=str(py123d_copy), format="py123d", clip_frames=8)
     before, after = (log_clips(data, "left").clips("pool") for data in (py123d_data, bare))
     assert [clip.to_row() for clip in before] == [clip.to_row() for clip in after]
+
+
+def test_logs_in_a_bucket_are_the_same(py123d_data: DataConfig, s3_bucket: str) -> None:
+    pafs.copy_files(py123d_data.root, f"{s3_bucket}/py123d")
+    there = py123d_data.model_copy(update={"root": f"{s3_bucket}/py123d"})
+    assert [log.key for log in Py123dFolder(there).pool_logs()] == [
+        log.key for log in Py123dFolder(py123d_data).pool_logs()
+    ]
+    for name in ("left", "right"):  # images inside the Arrow files, and beside them
+        here, remote = log_clips(py123d_data, name), log_clips(there, name)
+        clip = remote.clips("pool")[0]
+        assert clip.to_row() == here.clips("pool")[0].to_row()
+        require_images(remote.log.store, [clip])
+        image = ImageConfig(width=64)
+        for frame in (clip.frames[0], clip.frames[-1]):
+            images = [decode_frame(clips.log.store, frame, image)[0] for clips in (here, remote)]
+            np.testing.assert_array_equal(*images)
+        maps = [load_map(clips.log.store, str(map_key(clips.log))) for clips in (here, remote)]
+        labels = [log_labels(clips, found)[0].to_row() for clips, found in zip((here, remote), maps, strict=True)]
+        assert labels[0] == labels[1]
 
 
 def test_splits_are_folders_their_endings_lists_or_files(py123d_copy: Path) -> None:

@@ -125,6 +125,12 @@ def test_a_benchmark_needs_the_data_sets_own_labels(loop_config: RunConfig, tmp_
         run_benchmark(config, ["random"], 1)
 
 
+def test_a_benchmark_needs_a_val_split(loop_config: RunConfig, tmp_path: Path) -> None:
+    data = loop_config.data.model_copy(update={"val_split": None})
+    with pytest.raises(InputError, match=r"data\.val_split is null"):
+        run_benchmark(loop_config.model_copy(update={"run_dir": str(tmp_path), "data": data}), ["random"], 1)
+
+
 def test_the_ablation_of_the_shift(loop_run: Store, loop_config: RunConfig, tmp_path: Path, ray_cluster: None) -> None:
     run = Store(str(tmp_path / "run"))
     _link(loop_run, run, layout.CLIPS, layout.LABELS, layout.model(0))

@@ -28,6 +28,8 @@ USUAL = {
     "CAM_BACK_RIGHT": "pcam_r1",
 }
 
+MAX_OFFSET_US = 100_000  # a camera of 10 Hz has an image within half of that
+
 
 def camera_modalities(log: ArrowLog, chosen: Mapping[str, str]) -> dict[str, str]:
     """nuScenes' camera name -> modality of the log, in VAD's order.
@@ -53,6 +55,27 @@ def camera_modalities(log: ArrowLog, chosen: Mapping[str, str]) -> dict[str, str
     return {name: f"camera.{ids[name]}" for name in CAMERAS}
 
 
+def image_rows(log: ArrowLog, modality: str) -> NDArray[np.int64]:
+    """Row of the image nearest in time to each row of `sync`, -1 where none lies within `MAX_OFFSET_US`.
+
+    Not the row that `sync` names: py123d takes what falls between two of its rows, and where a shutter opens a little
+    late that is no image, or one from half a second ago.
+
+    Raises:
+        InputError: `sync` names a row that the file does not have.
+    """
+    taken_us = log.columns(modality, ["timestamp_us"]).column("timestamp_us").to_numpy()
+    if (last := int(log.rows(modality).max(initial=-1))) >= len(taken_us):
+        raise InputError(f"{log.path('sync')} asks for row {last} of {log.path(modality)}, which has {len(taken_us)}.")
+    wanted_us = log.sync.column("timestamp_us").to_numpy()
+    if not len(taken_us):
+        return np.full(len(wanted_us), -1, np.int64)
+    after = np.searchsorted(taken_us, wanted_us).clip(0, len(taken_us) - 1)
+    before = (after - 1).clip(0)
+    nearest = np.where(np.abs(taken_us[before] - wanted_us) <= np.abs(taken_us[after] - wanted_us), before, after)
+    return np.where(np.abs(taken_us[nearest] - wanted_us) <= MAX_OFFSET_US, nearest, -1)
+
+
 @dataclass(frozen=True)
 class LogCamera:
     """One camera of a log: its calibration, and a row an image."""
@@ -72,8 +95,6 @@ class LogCamera:
     def camera(self, sync_row: int, trajectory: Trajectory) -> Camera:
         """The image that belongs to a row of `sync`."""
         row = int(self.row_of[sync_row])
-        if row >= len(self.rows):
-            raise InputError(f"{self.log.path('sync')} asks for row {row} of {self.log.path(self.modality)}, too many.")
         time_us = self.rows.column("timestamp_us")[row].as_py()
         seen_from = self.rows.column("camera_to_global_se3")[row].as_py()
         if seen_from is None:  # left to the trajectory, as py123d reads it
@@ -120,7 +141,7 @@ def read_camera(log: ArrowLog, name: str, modality: str, imu_from_ego: Pose) -> 
         ego_from_camera=composed(inverse(imu_from_ego), imu_from_camera),
         is_distorted=not facts.get("is_undistorted", False) and any(facts.get("distortion") or []),
         rows=log.columns(modality, ["timestamp_us", "camera_to_global_se3"]),
-        row_of=log.rows(modality),
+        row_of=image_rows(log, modality),
         images=_image_files(log, modality),
     )
 

@@ -16,7 +16,7 @@ from sead_ray.nuscenes.can_bus import can_vector
 from sead_ray.nuscenes.commands import behaviour_of
 from sead_ray.nuscenes.drive import clip_dynamics, driven_frames
 from sead_ray.py123d.arrow_log import ArrowLog
-from sead_ray.py123d.cameras import LogCamera, camera_modalities, read_camera
+from sead_ray.py123d.cameras import LogCamera, camera_modalities, image_rows, read_camera
 from sead_ray.py123d.key_frames import clip_rows
 from sead_ray.py123d.trajectory import Trajectory, pose_of, read_trajectory
 from sead_ray.records import Clip, Command, Frame
@@ -44,8 +44,9 @@ class LogClips:
     @cached_property
     def rows(self) -> list[list[int]]:
         """Rows of `sync` of each clip."""
-        modalities = camera_modalities(self.log, self.data.cameras)
-        return clip_rows(self.log, self.trajectory, modalities, self.data.clip_frames)
+        modalities = camera_modalities(self.log, self.data.cameras).values()
+        rows_of = {modality: image_rows(self.log, modality) for modality in modalities}
+        return clip_rows(self.log, self.trajectory, rows_of, self.data.clip_frames)
 
     @cached_property
     def cameras(self) -> list[LogCamera]:

@@ -76,7 +76,8 @@ class Py123dFolder:
 
     def _in_folders(self, split: str) -> list[ArrowLog]:
         splits = {folder.split("/")[1] for folder in self._folders}
-        chosen = {split} if split in splits else {name for name in splits if name.endswith(f"_{split}")}
+        endings = (f"_{split}", f"-{split}")
+        chosen = {split} if split in splits else {name for name in splits if name.endswith(endings)}
         if not chosen:
             known = ", ".join(sorted(splits))
             raise InputError(f"Split {split!r} is no folder below {self.store.path(LOGS)}: known are {known}.")

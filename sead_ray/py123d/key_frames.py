@@ -15,18 +15,19 @@ INTERVAL_US = 500_000
 MIN_FRAMES = 2  # a shift needs two
 
 
-def clip_rows(log: ArrowLog, trajectory: Trajectory, cameras: Mapping[str, str], clip_frames: int) -> list[list[int]]:
+def clip_rows(
+    log: ArrowLog, trajectory: Trajectory, image_rows: Mapping[str, NDArray[np.int64]], clip_frames: int
+) -> list[list[int]]:
     """Rows of `sync` of each clip. A row counts where the ego's pose and all six images are there.
 
     Args:
-        cameras: nuScenes' camera name -> modality.
+        image_rows: a camera's modality -> the row of its image for each row of `sync`, -1 where there is none.
 
     Raises:
         InputError: the log yields no clip; names the log and what it lacks most.
     """
     times = log.sync.column("timestamp_us").to_numpy()
-    seen = {name: log.rows(modality) >= 0 for name, modality in cameras.items()}
-    usable = np.all([*seen.values(), trajectory.covers(times)], axis=0)
+    usable = np.all([*(rows >= 0 for rows in image_rows.values()), trajectory.covers(times)], axis=0)
     clips = [
         run[start : start + clip_frames]
         for run in half_second_runs(times, np.flatnonzero(usable))
@@ -34,11 +35,11 @@ def clip_rows(log: ArrowLog, trajectory: Trajectory, cameras: Mapping[str, str],
     ]
     clips = [rows for rows in clips if len(rows) >= MIN_FRAMES]
     if not clips:
-        rarest = min(seen, key=lambda name: int(seen[name].sum()))
+        n_images = {modality: int((rows >= 0).sum()) for modality, rows in image_rows.items()}
+        rarest = min(n_images, key=lambda modality: n_images[modality])
         raise InputError(
             f"Log {log.name} yields no clip: of its {len(times)} rows {int(usable.sum())} have an ego pose and six "
-            f"images ({cameras[rarest]}, the rarest camera, {int(seen[rarest].sum())}), and no two lie half a second "
-            "apart."
+            f"images ({rarest}, the rarest camera, {n_images[rarest]}), and no two lie half a second apart."
         )
     return clips
 

@@ -12,8 +12,9 @@ from sead_ray.py123d.folder import MAPS
 from sead_ray.storage import Store
 
 # py123d's MapLayer
-_LANE, _LANE_GROUP, _INTERSECTION, _CROSSWALK, _ROAD_LINE = 0, 1, 2, 3, 9
-_ROAD_SURFACES = (_LANE, _LANE_GROUP, _INTERSECTION)  # nuScenes: the union of lanes and road segments
+_LANE, _LANE_GROUP, _INTERSECTION, _CROSSWALK, _GENERIC_DRIVABLE, _ROAD_LINE = 0, 1, 2, 3, 6, 9
+# nuScenes: the union of lanes and road segments. Lanes alone leave out intersections where py123d has none.
+_ROAD_SURFACES = (_LANE, _LANE_GROUP, _INTERSECTION, _GENERIC_DRIVABLE)
 _POLYGONS = (3, 6)  # shapely's numbers of Polygon and MultiPolygon
 
 
@@ -27,8 +28,8 @@ def map_key(log: ArrowLog) -> str | None:
 
 
 def load_map(store: Store, key: str) -> LocationMap:
-    """The map in the shape that nuScenes' has here: painted lines divide, crosswalks cross, lanes and intersections
-    bound the road.
+    """The map in the shape that nuScenes' has here: painted lines divide, crosswalks cross, lanes,
+    intersections and what else can be driven on bound the road.
 
     Raises:
         InputError: the file is no map of py123d.

@@ -23,7 +23,8 @@ class Trajectory:
     Attributes:
         timestamp_us: (n,), growing.
         global_from_imu: (n, 7) x, y, z, quaternion w, x, y, z.
-        motion: (n, 9) in the order of `CanPoses`; None where the log has no dynamic states, or only of some rows.
+        motion: (n, 9) in the order of `CanPoses`; None where the log has no dynamic states, or only of some rows, or
+            zeros throughout, which is what py123d writes of nuScenes' scenes without CAN.
         imu_from_ego: the rear axle, on which nuScenes' ego frame sits.
     """
 
@@ -86,7 +87,8 @@ def read_trajectory(log: ArrowLog, with_motion: bool) -> Trajectory:
         )
     motion = _numbers(table.column("dynamic_state_se3").to_pylist(), 9)[:, _CAN_ORDER]
     rear_axle = pose_of(log.metadata(EGO).get("rear_axle_to_imu_se3"), f"rear_axle_to_imu_se3 of {path}")
-    return Trajectory(times, poses, motion if with_motion and np.isfinite(motion).all() else None, rear_axle)
+    known = with_motion and bool(np.isfinite(motion).all() and motion.any())
+    return Trajectory(times, poses, motion if known else None, rear_axle)
 
 
 def pose_of(values: object, owner: str) -> Pose:

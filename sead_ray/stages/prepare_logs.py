@@ -39,9 +39,8 @@ def prepare_logs(run: Store, config: RunConfig, verify: bool) -> None:
 def _publish_clips(
     run: Store, config: RunConfig, logs: Sequence[tuple[ArrowLog, Role]], folder: Py123dFolder, verify: bool
 ) -> None:
-    digests = [
-        str({name: stamp for name, stamp in folder.stamps(log).items() if name not in _OF_LABELS}) for log, _ in logs
-    ]
+    stamps = [{name: stamp for name, stamp in folder.stamps(log).items() if name not in _OF_LABELS} for log, _ in logs]
+    digests = [str((verify, of_log)) for of_log in stamps]  # a verifying run leaves the images to `verify_clips`
     parts = part_keys("clips", config, [(log.key, role) for log, role in logs], [digests])
     rows = [
         {"log": log.key, "role": role, "part": part, "check_images": not verify}

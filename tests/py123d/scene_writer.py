@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,3 +209,14 @@ def write_map(path: Path, dataset: str = "nuplan", location: str = "us-nv-las-ve
         {"dataset": dataset, "split": None, "log_name": None, "location": location, "map_has_z": True}
         | {"map_is_per_log": False, "version": "0.7.0"},
     )
+
+
+def edited(path: Path, change: Callable[[dict[str, Any], list[dict[str, Any]]], Any]) -> None:
+    """`change` alters a file's metadata and rows in place."""
+    with pa.OSFile(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    metadata, rows = msgpack.unpackb(table.schema.metadata[b"metadata"], strict_map_key=False), table.to_pylist()
+    change(metadata, rows)
+    schema = table.schema.with_metadata({b"metadata": msgpack.packb(metadata)})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, schema=schema))

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgpack
-import pyarrow as pa
 import pytest
 
 from sead_ray.config import DataConfig
@@ -18,19 +16,9 @@ from sead_ray.py123d.folder import Py123dFolder
 from sead_ray.py123d.images import require_images
 from sead_ray.py123d.labels import log_labels
 from sead_ray.storage import Store
+from tests.py123d.scene_writer import edited
 
 LEFT = "logs/nuplan_train/left"
-
-
-def edited(path: Path, change: Callable[[dict[str, Any], list[dict[str, Any]]], Any]) -> None:
-    """`change` alters a file's metadata and rows in place."""
-    with pa.OSFile(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
-    metadata, rows = msgpack.unpackb(table.schema.metadata[b"metadata"], strict_map_key=False), table.to_pylist()
-    change(metadata, rows)
-    schema = table.schema.with_metadata({b"metadata": msgpack.packb(metadata)})
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
 def read_all(root: Path, name: str = "left", **settings: Any) -> None:
@@ -61,7 +49,7 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any], list[dict[str, Any]]], An
         lambda _, rows: rows[2].update({"camera.pcam_l1.data": b""}),
         "arrow#2 .* is empty",
     ),
-    "lost image": ("camera.pcam_l1", lambda _, rows: rows.__delitem__(slice(2, None)), "too many"),
+    "lost images": ("camera.pcam_l1", lambda _, rows: rows.__delitem__(slice(2, None)), "asks for row 8 .*which has 2"),
     "camera pose": (
         "camera.pcam_l1",
         lambda _, rows: rows[2].update({"camera.pcam_l1.camera_to_global_se3": [0.0] * 7}),
@@ -132,8 +120,12 @@ def test_cameras_are_chosen_by_name(py123d_copy: Path) -> None:
             read_all(py123d_copy, cameras=cameras)
 
 
-def test_a_camera_that_never_sees_leaves_no_clip(py123d_copy: Path) -> None:
-    edited(py123d_copy / LEFT / "sync.arrow", lambda _, rows: [row.update({"camera.pcam_b0": None}) for row in rows])
+def test_a_camera_that_sees_at_other_times_leaves_no_clip(py123d_copy: Path) -> None:
+    def later(_: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["camera.pcam_b0.timestamp_us"] += 200_000
+
+    edited(py123d_copy / LEFT / "camera.pcam_b0.arrow", later)
     with pytest.raises(InputError, match=r"Log left yields no clip: of its 9 rows 0 .*camera\.pcam_b0, the rarest"):
         read_all(py123d_copy)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.fs as pafs
@@ -24,7 +25,7 @@ from sead_ray.py123d.maps import load_map, map_key
 from sead_ray.records import CAMERAS, Clip, Command
 from sead_ray.storage import Store
 from tests.py123d.conftest import PLANS
-from tests.py123d.scene_writer import HEIGHT, START_US, WIDTH, ego_pose, jpeg
+from tests.py123d.scene_writer import HEIGHT, START_US, WIDTH, edited, ego_pose, jpeg
 
 
 def log_clips(data: DataConfig, name: str) -> LogClips:
@@ -87,6 +88,38 @@ def test_a_long_log_is_cut_into_clips(py123d_data: DataConfig) -> None:
     assert len({clip.clip_token for clip in clips}) == 2
     assert {clip.log_token for clip in clips} == {"ahead"}
     assert Clip.from_row(clips[1].to_row()).to_row() == clips[1].to_row()
+
+
+def test_images_are_those_nearest_in_time(py123d_copy: Path) -> None:
+    """py123d's deferred sync leaves a late image out, or names the one before."""
+
+    def late(_: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["camera.pcam_l1.timestamp_us"] += 2_000
+
+    def as_deferred(_: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        for number, row in enumerate(rows):
+            row["camera.pcam_l1"] = number - 1 if number else None
+
+    folder = py123d_copy / "logs/nuplan_train/left"
+    edited(folder / "camera.pcam_l1.arrow", late)
+    edited(folder / "sync.arrow", as_deferred)
+    clip = log_clips(DataConfig(root=str(py123d_copy), format="py123d"), "left").clips("pool")[0]
+    assert [frame.cameras[4].key.rpartition("#")[2] for frame in clip.frames] == [str(row) for row in range(9)]
+    assert {frame.cameras[4].timestamp_us - frame.timestamp_us for frame in clip.frames} == {2_000}
+
+
+def test_zeros_for_motion_are_no_motion(py123d_copy: Path) -> None:
+    """What py123d writes of nuScenes' scenes without CAN."""
+
+    def still(_: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["ego_state_se3.dynamic_state_se3"] = [0.0] * 9
+
+    edited(py123d_copy / "logs/nuplan_train/left/ego_state_se3.arrow", still)
+    clip = log_clips(DataConfig(root=str(py123d_copy), format="py123d"), "left").clips("pool")[0]
+    assert clip.dynamics_source == "pose"
+    assert clip.yaw_sum_rad > 0
 
 
 @pytest.mark.parametrize(
@@ -170,3 +203,5 @@ def test_splits_are_folders_their_endings_lists_or_files(py123d_copy: Path) -> N
     assert names(str(py123d_copy / "mine.txt")) == ["left"]
     (py123d_copy / "splits.json").write_text('{"pool": ["ahead"]}')
     assert (names("pool"), names("val")) == (["ahead"], ["val"])
+    (py123d_copy / "logs/nuplan_val").rename(py123d_copy / "logs/nuplan-mini_val")
+    assert names("mini_val") == names("val") == ["val"]

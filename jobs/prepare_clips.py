@@ -1,4 +1,4 @@
-"""Turns a nuScenes folder into clips.parquet (no label in it) and labels.parquet, in the run folder.
+"""Turns a nuScenes folder, or logs of py123d, into clips.parquet (no label in it) and labels.parquet of the run folder.
 
 Runs on Ray over scenes; start it again to go on where it was. --verify decodes every image first and reports all
 missing or broken files in verify/report.json; nothing is published, and the exit code is 2, where there are any.

@@ -244,8 +244,6 @@ class Store:
             InputError: there is no such file, or it is none of Arrow's, or it lacks one of the columns.
         """
         fs, path = self._open(key)
-        if not self.exists(key):
-            raise InputError(f"{self.path(key)} does not exist.")
         try:
             source = pa.memory_map(path) if self.is_local else fs.open_input_file(path)
             reader = pa.ipc.open_file(source)
@@ -255,6 +253,8 @@ class Store:
                 raise InputError(f"{self.path(key)} has no column {missing[0]}.")
             fields = [reader.schema.get_field_index(name) for name in columns]
             return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+        except FileNotFoundError:
+            raise InputError(f"{self.path(key)} does not exist.") from None
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{self.path(key)} is not a readable Arrow file: {_reason(error)}.") from None
 

@@ -184,9 +184,8 @@ def test_logs_in_a_bucket_are_the_same(py123d_data: DataConfig, s3_bucket: str) 
         assert clip.to_row() == here.clips("pool")[0].to_row()
         require_images(remote.log.store, [clip])
         image = ImageConfig(width=64)
-        for frame in (clip.frames[0], clip.frames[-1]):
-            images = [decode_frame(clips.log.store, frame, image)[0] for clips in (here, remote)]
-            np.testing.assert_array_equal(*images)
+        images = [decode_frame(clips.log.store, clip.frames[-1], image)[0] for clips in (here, remote)]
+        np.testing.assert_array_equal(*images)
         maps = [load_map(clips.log.store, str(map_key(clips.log))) for clips in (here, remote)]
         labels = [log_labels(clips, found)[0].to_row() for clips, found in zip((here, remote), maps, strict=True)]
         assert labels[0] == labels[1]

@@ -1,9 +1,11 @@
 """Trains and evaluates planners on the embedded world's simulation: how much better is it to know agents and map?
 
-Prints the table of docs/world.md. No image is made.
+Prints the table of docs/world.md within some minutes. No image is made.
 """
 
 from __future__ import annotations
+
+import os
 
 import torch
 from pydantic import Field
@@ -11,11 +13,8 @@ from pydantic import Field
 from jobs.cli import run_job
 from sead_ray.config import Schema, WorldConfig
 from sead_ray.evaluation.world_planners import compare, gap
-from sead_ray.evaluation.world_samples import Samples, samples_of
-from sead_ray.stages.progress import Progress
-from sead_ray.synthetic.episode import drive
-from sead_ray.synthetic.plan import plan_world
-from sead_ray.synthetic.truth import measure
+from sead_ray.evaluation.world_samples import Samples, drive_world
+from sead_ray.stages.progress import Progress, say
 
 
 class BaselineConfig(Schema):
@@ -24,6 +23,8 @@ class BaselineConfig(Schema):
     scenes: int = Field(default=500, ge=20)
     frames: int = Field(default=40, ge=10)
     seed: int = 0
+    processes: int | None = Field(default=None, ge=1)
+    """Worker processes; null: one per CPU. The result does not depend on it."""
 
 
 def plan(config: BaselineConfig) -> str:
@@ -32,17 +33,16 @@ def plan(config: BaselineConfig) -> str:
 
 def job(config: BaselineConfig) -> str:
     torch.set_num_threads(1)  # small layers gain nothing from more
-    parts: dict[str, list[Samples]] = {"train": [], "val": []}
-    manoeuvres = set()
-    plans = plan_world(WorldConfig(scenes=config.scenes, frames=config.frames, seed=config.seed))
-    with Progress("drive", len(plans), "scene") as progress:
-        for scene in plans:
-            episode = drive(scene.log.location, config.seed, scene.number, config.frames, scene.scenario)
-            parts[scene.log.split].append(samples_of(episode, scene.number))
-            if measure(episode).ego_manoeuvre != "straight":
-                manoeuvres.add(scene.number)
+    world = WorldConfig(scenes=config.scenes, frames=config.frames, seed=config.seed)
+    scenes = []
+    with Progress("drive", config.scenes, "scene") as progress:
+        for scene in drive_world(world, config.processes or len(os.sched_getaffinity(0))):
+            scenes.append(scene)
             progress.advance()
-    results = compare(Samples.joined(parts["train"]), Samples.joined(parts["val"]), manoeuvres, config.seed)
+    manoeuvres = {scene.clip for scene in scenes if scene.manoeuvre}
+    train, val = (Samples.joined([s.samples for s in scenes if s.split == split]) for split in ("train", "val"))
+    say(f"train: two planners on {len(train.clip)} frames; {len(val.clip)} frames of other logs are planned")
+    results = compare(train, val, manoeuvres, config.seed)
     lines = [
         "| planner | L2 1 s | 2 s | 3 s | average | average in clips with manoeuvres |",
         "|---|---|---|---|---|---|",

@@ -5,20 +5,26 @@ Positions are in the ego frame of the key frame (x forward, y left), in metres. 
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sead_ray.config import WorldConfig
+from sead_ray.evaluation.world_foresight import after_the_signal, alone, drive_on
+from sead_ray.evaluation.world_present import observe
 from sead_ray.nuscenes.commands import TURN_OFFSET_M
 from sead_ray.records import FUTURE_STEPS
-from sead_ray.synthetic.episode import KEY_INTERVAL_S, Episode
+from sead_ray.synthetic.episode import KEY_INTERVAL_S, Episode, drive
+from sead_ray.synthetic.plan import ScenePlan, plan_world
 from sead_ray.synthetic.routes import STEP_M, Route
+from sead_ray.synthetic.truth import measure
 
 PAST_S = np.array([-2.0, -1.5, -1.0, -0.5])
 PATH_M = np.array([2.5, 5, 7.5, 10, 12.5, 15, 20, 25, 30, 40])
 REACH_M = 50.0
-LIMIT_SHARE, ACCELERATE, BRAKE, HEADWAY_S = 0.92, 1.7, 2.0, 1.3  # an average driver, for the roll-out
 FAR_M = 200.0
 _AHEAD_S = (1 + np.arange(FUTURE_STEPS)) * KEY_INTERVAL_S
 Array = NDArray[np.float64]
@@ -26,8 +32,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Samples:
-    """Of N frames: ego status (N, E), everything (N, A), a roll-out (N, F, 2) on the true path with a car-following
-    model, constant velocity (N, F, 2), and what was driven (N, F, 2); `clip` (N,) numbers the scenes."""
+    """Of N frames: ego status (N, E), everything (N, A), the roll-out of the true present (N, F, 2), constant velocity
+    (N, F, 2), and what was driven (N, F, 2); `clip` (N,) numbers the scenes."""
 
     status: Array
     everything: Array
@@ -40,6 +46,34 @@ class Samples:
     def joined(parts: list[Samples]) -> Samples:
         names = ("status", "everything", "rollout", "constant", "driven", "clip")
         return Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+@dataclass(frozen=True)
+class SceneSamples:
+    """The samples of one scene, its split, and whether the ego does more in it than drive straight on."""
+
+    samples: Samples
+    clip: int
+    split: str
+    manoeuvre: bool
+
+
+def drive_world(world: WorldConfig, processes: int = 1) -> Iterator[SceneSamples]:
+    """All scenes of a world, in order."""
+    jobs = [(plan, world.seed, world.frames) for plan in plan_world(world)]
+    if processes <= 1:
+        yield from map(drive_samples, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap(drive_samples, jobs, chunksize=4)
+
+
+def drive_samples(job: tuple[ScenePlan, int, int]) -> SceneSamples:
+    """Drives a scene (its plan, the world's seed, key frames); runs in worker processes too."""
+    plan, seed, frames = job
+    episode = drive(plan.log.location, seed, plan.number, frames, plan.scenario)
+    manoeuvre = measure(episode).ego_manoeuvre != "straight"
+    return SceneSamples(samples_of(episode, plan.number), plan.number, plan.log.split, manoeuvre)
 
 
 def samples_of(episode: Episode, clip: int) -> Samples:
@@ -73,7 +107,8 @@ def _to_ego(points: Array, now: Array) -> Array:
 
 
 def _world_ahead(episode: Episode, time_s: float, now: Array, motion: Array) -> tuple[Array, Array]:
-    """What the true map and agents say, as numbers, and the roll-out along the path."""
+    """What the true map and agents say, as numbers, and the roll-out of the present. Among the numbers are the same
+    roll-out without anybody else, and with the signals changed: what the MLP weighs against each other."""
     route, along = episode.staging.route, float(motion[0])
     places = np.clip(((along + PATH_M) / STEP_M).astype(int), 0, len(route.points) - 1)
     path = _to_ego(route.points[places], now) / PATH_M[:, None]
@@ -83,12 +118,11 @@ def _world_ahead(episode: Episode, time_s: float, now: Array, motion: Array) -> 
     gap, pace, crossing, scene = _agents(episode, time_s, now, route, along)
     scene += _who_meets(episode, time_s, route, along, crosswalk)
     numbers = [motion[3], min(stop_m, 60.0), *signal, min(crosswalk, 60.0), min(gap, 60.0), pace, min(crossing, 60.0)]
-    bar = min(crossing, stop_m if signal[0] or signal[1] else FAR_M)
-    rollout = _roll_out(route, motion, now, gap, pace, bar)
-    free = _roll_out(route, motion, now, FAR_M, 0.0, FAR_M)
+    present = observe(episode, time_s)
     constant = np.stack([now[3] * _AHEAD_S, np.zeros(FUTURE_STEPS)], axis=1)
-    changes = np.concatenate([(rollout - constant).ravel(), (free - constant).ravel()])
-    return np.concatenate([path.ravel(), limits, numbers, scene, changes]), rollout
+    plans = [_to_ego(drive_on(case), now) for case in (present, alone(present), after_the_signal(present))]
+    changes = [(plan - constant).ravel() for plan in plans]
+    return np.concatenate([path.ravel(), limits, numbers, scene, *changes]), plans[0]
 
 
 def _next_stop(episode: Episode, along: float, time_s: float) -> tuple[float, list[float]]:
@@ -160,29 +194,3 @@ def _who_meets(episode: Episode, time_s: float, route: Route, along: float, cros
         for place, index in enumerate(np.argsort(away)[:2]):
             met[place] = min(away[index], 60.0), poses[vehicles, 3][index] * towards[index]
     return [*out, *met.ravel().tolist()]
-
-
-def _roll_out(route: Route, motion: Array, now: Array, gap: float, pace: float, stop_m: float) -> Array:
-    """(F, 2) an average driver on the true path, behind a leader that keeps its speed."""
-    along, speed, lead = float(motion[0]), float(motion[1]), float(motion[0]) + gap
-    out, step = [], 0.1
-    # who drives steadily at less or more than an average driver's share of the limit will go on so
-    now_share = speed / route.limits_mps[min(int(along / STEP_M), len(route.limits_mps) - 1)]
-    share = float(np.clip(now_share, 0.82, 1.05)) if now_share > 0.75 and abs(motion[2]) < 0.4 else LIMIT_SHARE
-    for index in range(1, round(FUTURE_STEPS * KEY_INTERVAL_S / step) + 1):
-        limit = share * route.limits_mps[min(int((along + 0.4 * speed) / STEP_M), len(route.limits_mps) - 1)]
-        wish = ACCELERATE * (1 - (speed / max(limit, 0.5)) ** 4) if speed < limit else -1.4 * (speed - limit)
-        for free, leader in ((lead - along, pace), (motion[0] + stop_m - along, 0.0)):
-            closing = speed * (speed - leader) / (2 * np.sqrt(ACCELERATE * BRAKE))
-            desired = 1.5 + max(0.0, speed * HEADWAY_S + closing)
-            wish -= ACCELERATE * (desired / max(free, 0.5)) ** 2 if free < 100 else 0.0
-        speed = max(speed + float(np.clip(wish, -5.0, ACCELERATE)) * step, 0.0)
-        along, lead = along + speed * step, lead + pace * step
-        if index % round(KEY_INTERVAL_S / step) == 0:
-            out.append(along)
-    places = np.clip(np.array(out) / STEP_M, 0, len(route.points) - 1.001)
-    low = places.astype(int)
-    points = route.points[low] + (places - low)[:, None] * (route.points[low + 1] - route.points[low])
-    ego = _to_ego(points, now)
-    ego[:, 1] += motion[3]
-    return ego

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sead_ray.geometry import Pose, box_corners_bev, quaternion_from_heading
+from sead_ray.synthetic.actors import Actor
 from sead_ray.synthetic.cast import cast_scene
 from sead_ray.synthetic.ego_route import Staging
 from sead_ray.synthetic.kernels import refresh_kernels
@@ -21,6 +22,7 @@ from sead_ray.synthetic.yielding import GREEN_S, SLOT_S
 WARM_UP_S = 3.0
 KEY_INTERVAL_S = 0.5
 ATTEMPTS = 8
+CASTS = 6
 NEAR_M = 75.0  # overlaps farther from the ego than this are not recorded
 
 
@@ -56,9 +58,8 @@ def drive(location: str, seed: int, scene: int, frames: int, scenario: str = "cr
         event = WARM_UP_S + float(rng.uniform(0.3, 0.6)) * min(duration, 14.0)
         actors, staging = cast_scene(town, kind, event, horizon, rng)
         offsets = _signal_offsets(town, kind, staging, rng)
-        tracks = simulate(town, actors, offsets, horizon)
         times = WARM_UP_S + np.arange(frames) * KEY_INTERVAL_S + rng.uniform(-4e-4, 4e-4, frames)
-        clear = _without_overlaps(tracks, times)
+        tracks, clear = _without_overlaps(town, actors, offsets, horizon, times)
         episode = Episode(town, kind, staging, tracks, times, _words(tracks, times))
         if clear and tracks.motion(0, times)[:, 1].max() > 1.5:
             break
@@ -94,8 +95,24 @@ def _all_green(town: Town, staging: Staging, offsets: NDArray[np.float64]) -> No
         offsets[int(junction)] = 0.4 * GREEN_S + SLOT_S * group - arrival
 
 
-def _without_overlaps(tracks: Tracks, times: NDArray[np.float64]) -> bool:
-    """Takes away who would stand in somebody else; false where that somebody is the ego."""
+def _without_overlaps(
+    town: Town, actors: list[Actor], offsets: NDArray[np.float64], horizon: float, times: NDArray[np.float64]
+) -> tuple[Tracks, bool]:
+    """Takes away who would stand in somebody else and simulates anew, so that nobody yields to who is not there; false
+    where that somebody is the ego."""
+    for _ in range(CASTS):
+        tracks = simulate(town, actors, offsets, horizon)
+        gone = _intruders(tracks, times)
+        if not gone or 0 in gone:
+            return tracks, not gone
+        actors = [actor for number, actor in enumerate(actors) if number not in gone]
+    for number in gone:  # still in somebody's way after so many casts: not shown
+        tracks.actors[number].shown = False
+    return tracks, True
+
+
+def _intruders(tracks: Tracks, times: NDArray[np.float64]) -> set[int]:
+    """Of each two actors that touch the one to take away, preferably on foot; the ego where it touches anybody."""
     sizes = np.array([actor.size_wlh_m for actor in tracks.actors])
     gone: set[int] = set()
     for time in np.arange(times[0] - 0.1, times[-1] + 0.1, 0.2):
@@ -103,14 +120,11 @@ def _without_overlaps(tracks: Tracks, times: NDArray[np.float64]) -> bool:
         near = np.flatnonzero(np.hypot(*(poses[:, :2] - poses[0, :2]).T) < NEAR_M)
         for a, b in overlapping(poses[near], sizes[near]):
             first, second = int(near[a]), int(near[b])
-            if first in gone or second in gone:
-                continue
             if first == 0:
-                return False
-            gone.add(max(first, second, key=lambda number: (tracks.actors[number].walk is not None, number)))
-    for number in gone:
-        tracks.actors[number].shown = False
-    return True
+                return {0}
+            if first not in gone and second not in gone:
+                gone.add(max(first, second, key=lambda number: (tracks.actors[number].walk is not None, number)))
+    return gone
 
 
 def overlapping(

@@ -116,11 +116,11 @@ def simulate(town: Town, actors: list[Actor], offsets_s: Array, horizon_s: float
     """Runs the scene from 0 to `horizon_s`; the actors' numbers stay."""
     driving = [number for number, actor in enumerate(actors) if actor.route is not None]
     walking = [number for number, actor in enumerate(actors) if actor.walk is not None]
-    drivers = _driver_arrays([actors[number] for number in driving])
-    walkers = _walker_arrays([actors[number] for number in walking])
+    drivers = driver_arrays([actors[number] for number in driving])
+    walkers = walker_arrays([actors[number] for number in walking])
     still = [actor for actor in actors if actor.state]
-    network = _network(town, offsets_s, _still_circles(still))
-    state = _first_state([actors[number] for number in driving])
+    network = network_arrays(town, offsets_s, still_circles(still))
+    state = first_state([actors[number] for number in driving])
     empty = [np.zeros(len(walking)) for _ in range(6)]
     steps = int(np.ceil(horizon_s / DT_S)) + 2
     driven, walked = run(drivers, state, walkers, WalkState(*empty), network, steps)
@@ -141,7 +141,7 @@ def _padded(rows: list[NDArray], fill: float | None) -> NDArray:
     return out
 
 
-def _driver_arrays(actors: list[Actor]) -> Drivers:
+def driver_arrays(actors: list[Actor]) -> Drivers:
     routes = [actor.route for actor in actors if actor.route is not None]
     manners = [actor.manner for actor in actors]
 
@@ -174,7 +174,7 @@ def _driver_arrays(actors: list[Actor]) -> Drivers:
     )
 
 
-def _first_state(actors: list[Actor]) -> State:
+def first_state(actors: list[Actor]) -> State:
     count = len(actors)
     side = np.array([actor.side_m for actor in actors])
     return State(
@@ -192,7 +192,7 @@ def _first_state(actors: list[Actor]) -> State:
     )
 
 
-def _walker_arrays(actors: list[Actor]) -> Walkers:
+def walker_arrays(actors: list[Actor]) -> Walkers:
     walks = [actor.walk for actor in actors if actor.walk is not None]
     lengths = np.array([lines.length(walk.path) for walk in walks])
     paths = [
@@ -216,7 +216,7 @@ def _walker_arrays(actors: list[Actor]) -> Walkers:
     )
 
 
-def _network(town: Town, offsets_s: Array, still: Array) -> Network:
+def network_arrays(town: Town, offsets_s: Array, still: Array) -> Network:
     groups = np.zeros((len(town.junctions), 6), np.int64)
     main = np.zeros((len(town.junctions), 6), np.int64)
     arms = {}
@@ -238,7 +238,7 @@ def _network(town: Town, offsets_s: Array, still: Array) -> Network:
     )
 
 
-def _still_circles(still: list[Actor]) -> Array:
+def still_circles(still: list[Actor]) -> Array:
     out = []
     for actor in still:
         x, y, yaw = actor.place

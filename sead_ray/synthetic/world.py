@@ -23,7 +23,7 @@ from sead_ray.synthetic.scene_files import write_scene
 from sead_ray.synthetic.tables import VERSION, fixed_tables
 from sead_ray.synthetic.town import build_town
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 RECORD = "world.json"
 PARTS = ".generating"
 TRUTH = "world_truth.json"  # beside the data set: what really happens in each scene; for people, read by no stage

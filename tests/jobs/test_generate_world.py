@@ -17,7 +17,7 @@ def test_short_options_are_keys_of_the_configuration() -> None:
     assert (world.scenes, world.frames, world.image_width, world.image_height, world.seed) == (100, 20, 400, 225, 3)
     assert config.data.root == "here"
     assert config.seed == 0  # of a run, not of the world
-    assert "sead-ray-world-v2-100x20-400x225-seed3" in plan(config)
+    assert "sead-ray-world-v3-100x20-400x225-seed3" in plan(config)
 
 
 @pytest.mark.parametrize("size", ["400", "400x", "x225", "wide", "400x225x3"])

@@ -19,6 +19,7 @@ from sead_ray.nuscenes.commands import TURN_OFFSET_M
 from sead_ray.records import FUTURE_STEPS
 from sead_ray.synthetic.episode import KEY_INTERVAL_S, Episode, drive
 from sead_ray.synthetic.plan import ScenePlan, plan_world
+from sead_ray.synthetic.rehearsal import compile_kernels
 from sead_ray.synthetic.routes import STEP_M, Route
 from sead_ray.synthetic.truth import measure
 
@@ -64,7 +65,7 @@ def drive_world(world: WorldConfig, processes: int = 1) -> Iterator[SceneSamples
     if processes <= 1:
         yield from map(drive_samples, jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, compile_kernels, (False,)) as pool:
         yield from pool.imap(drive_samples, jobs, chunksize=4)
 
 

@@ -38,10 +38,12 @@ def clip_near(corners, out):
     for k in range(4):
         a, b = corners[k], corners[(k + 1) % 4]
         if a[2] >= NEAR_M:
-            out[count] = a
+            for axis in range(3):  # whole rows at once would compile far longer
+                out[count, axis] = a[axis]
             count += 1
         if (a[2] >= NEAR_M) != (b[2] >= NEAR_M):
-            out[count] = a + (b - a) * (NEAR_M - a[2]) / (b[2] - a[2])
+            for axis in range(3):
+                out[count, axis] = a[axis] + (b[axis] - a[axis]) * (NEAR_M - a[2]) / (b[2] - a[2])
             count += 1
     return count
 

@@ -23,38 +23,34 @@ def run(drivers, state, walkers, walk, network, steps):
     """Returns (steps, D, 5) along, speed, acceleration, side, slope, and (steps, W, 4) x, y, heading, speed."""
     driven = np.zeros((steps, len(state.along), 5))
     walked = np.zeros((steps, len(walk.along), 4))
-    for step in range(steps):
+    wishes = np.zeros(len(state.along))
+    for step in range(steps):  # in one function: each level of calls compiles all below it once more
+        time_s = step * DT_S
         place_all(drivers, state)
         place_walkers(walkers, walk)
-        for i in range(len(state.along)):
-            driven[step, i, 0], driven[step, i, 1], driven[step, i, 2] = (
-                state.along[i],
-                state.speed[i],
-                state.acceleration[i],
-            )
-            driven[step, i, 3], driven[step, i, 4] = state.side[i], state.slope[i]
-        for w in range(len(walk.along)):
-            walked[step, w, 0], walked[step, w, 1] = walk.x[w], walk.y[w]
-            walked[step, w, 2], walked[step, w, 3] = walk.heading[w], walk.moving[w]
-        _advance(drivers, state, walkers, walk, network, step)
+        _record(state, walk, driven[step], walked[step])
+        if step % DECIDE_EVERY == 0:
+            choose_goals(drivers, state, network)
+        for i in range(len(wishes)):
+            wishes[i] = wish(drivers, state, walkers, walk, network, i, time_s)
+        walk_on(drivers, state, walkers, walk, network, time_s, DT_S)
+        for i in range(len(wishes)):
+            move(drivers, state, i, wishes[i], time_s)
     return driven, walked
 
 
 @kernel
-def _advance(drivers, state, walkers, walk, network, step):
-    time_s = step * DT_S
-    if step % DECIDE_EVERY == 0:
-        choose_goals(drivers, state, network)
-    wishes = np.zeros(len(state.along))
-    for i in range(len(wishes)):
-        wishes[i] = _wish(drivers, state, walkers, walk, network, i, time_s)
-    walk_on(drivers, state, walkers, walk, network, time_s, DT_S)
-    for i in range(len(wishes)):
-        _move(drivers, state, i, wishes[i], time_s)
+def _record(state, walk, driven, walked):
+    for i in range(len(state.along)):
+        driven[i, 0], driven[i, 1], driven[i, 2] = state.along[i], state.speed[i], state.acceleration[i]
+        driven[i, 3], driven[i, 4] = state.side[i], state.slope[i]
+    for w in range(len(walk.along)):
+        walked[w, 0], walked[w, 1] = walk.x[w], walk.y[w]
+        walked[w, 2], walked[w, 3] = walk.heading[w], walk.moving[w]
 
 
 @kernel
-def _wish(drivers, state, walkers, walk, network, i, time_s):
+def wish(drivers, state, walkers, walk, network, i, time_s):
     """Acceleration that driver i wants: the least of what road, leaders, people, signals and its cue ask for."""
     speed, brake = state.speed[i], drivers.brake[i]
     limit = drivers.limits[i, step_at(drivers.points, state.along[i] + 0.5 + 0.45 * speed)]
@@ -75,24 +71,24 @@ def _wish(drivers, state, walkers, walk, network, i, time_s):
     free, pace, who = free_way(drivers, state, network, i, state.goal[i], LOOK_M)
     if is_in_the_way(drivers, state, who, i) and pace < 0.3:
         free -= ROOM_TO_PASS_M
-    wish = idm(speed, desired, free, speed - pace, drivers.headway_s[i], drivers.accelerate[i], brake)
+    pull = idm(speed, desired, free, speed - pace, drivers.headway_s[i], drivers.accelerate[i], brake)
     people = people_ahead(drivers, state, walk, i, 32.0)
     stops = min(junction_gap(drivers, state, network, time_s, i, free, pace), people)
     stops = min(stops, crosswalk_gap(drivers, state, walkers, walk, network, i))
     if stops < NEVER:
-        wish = min(wish, idm(speed, desired, stops, speed, 0.8, drivers.accelerate[i], brake))
-    return wish
+        pull = min(pull, idm(speed, desired, stops, speed, 0.8, drivers.accelerate[i], brake))
+    return pull
 
 
 @kernel
-def _move(drivers, state, i, wish, time_s):
+def move(drivers, state, i, wished, time_s):
     speed = state.speed[i]
     # feet are quick in an emergency and slow otherwise
-    low = -HARDEST_BRAKE if wish < -3.5 else -NEVER
-    low = max(low, state.acceleration[i] - (18.0 if wish < -3.5 else JERK_MPS3) * DT_S)
-    pull = min(max(wish, low), state.acceleration[i] + 0.6 * JERK_MPS3 * DT_S)
+    low = -HARDEST_BRAKE if wished < -3.5 else -NEVER
+    low = max(low, state.acceleration[i] - (18.0 if wished < -3.5 else JERK_MPS3) * DT_S)
+    pull = min(max(wished, low), state.acceleration[i] + 0.6 * JERK_MPS3 * DT_S)
     pull = max(min(pull, drivers.accelerate[i]), -speed / DT_S)
-    if speed < 0.35 and wish < 0.25:
+    if speed < 0.35 and wished < 0.25:
         pull = -speed / DT_S  # stands, does not creep
     metres = max(speed * DT_S + 0.5 * pull * DT_S**2, 0.0)
     steer(drivers, state, i, metres, time_s)

@@ -10,6 +10,7 @@ import numpy as np
 from sead_ray.config import WorldConfig
 from sead_ray.synthetic.episode import NEAR_M, Episode, drive, overlapping
 from sead_ray.synthetic.plan import ScenePlan, plan_world
+from sead_ray.synthetic.rehearsal import compile_kernels
 from sead_ray.synthetic.truth import Truth, measure
 
 STEP_S = 0.1
@@ -39,7 +40,7 @@ def survey(world: WorldConfig, processes: int = 1) -> list[SceneSurvey]:
     jobs = [(plan, world.seed, world.frames) for plan in plan_world(world)]
     if processes <= 1:
         return [_survey_scene(*job) for job in jobs]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, compile_kernels, (False,)) as pool:
         return pool.starmap(_survey_scene, jobs, chunksize=8)
 
 

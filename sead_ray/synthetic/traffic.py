@@ -116,18 +116,25 @@ def simulate(town: Town, actors: list[Actor], offsets_s: Array, horizon_s: float
     """Runs the scene from 0 to `horizon_s`; the actors' numbers stay."""
     driving = [number for number, actor in enumerate(actors) if actor.route is not None]
     walking = [number for number, actor in enumerate(actors) if actor.walk is not None]
-    drivers = driver_arrays([actors[number] for number in driving])
-    walkers = walker_arrays([actors[number] for number in walking])
-    still = [actor for actor in actors if actor.state]
-    network = network_arrays(town, offsets_s, still_circles(still))
-    state = first_state([actors[number] for number in driving])
-    empty = [np.zeros(len(walking)) for _ in range(6)]
+    arguments = simulation_arguments(town, actors, offsets_s)
     steps = int(np.ceil(horizon_s / DT_S)) + 2
-    driven, walked = run(drivers, state, walkers, WalkState(*empty), network, steps)
+    driven, walked = run(*arguments, steps)
     signals = Signals(tuple(junction.groups for junction in town.junctions), offsets_s)
     bases = np.array([wheelbase(actors[number].size_wlh_m[1]) for number in driving])
     places = np.array([actor.place for actor in actors])
-    return Tracks(actors, signals, driving, walking, driven, walked, drivers.points, bases, places)
+    return Tracks(actors, signals, driving, walking, driven, walked, arguments[0].points, bases, places)
+
+
+def simulation_arguments(
+    town: Town, actors: list[Actor], offsets_s: Array
+) -> tuple[Drivers, State, Walkers, WalkState, Network]:
+    """What `simulation.run` begins with."""
+    driving = [actor for actor in actors if actor.route is not None]
+    walking = [actor for actor in actors if actor.walk is not None]
+    still = still_circles([actor for actor in actors if actor.state])
+    walk = WalkState(*(np.zeros(len(walking)) for _ in range(6)))
+    network = network_arrays(town, offsets_s, still)
+    return driver_arrays(driving), first_state(driving), walker_arrays(walking), walk, network
 
 
 def _padded(rows: list[NDArray], fill: float | None) -> NDArray:

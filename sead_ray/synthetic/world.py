@@ -19,6 +19,7 @@ from sead_ray.errors import InputError
 from sead_ray.storage import Store
 from sead_ray.synthetic.map_files import map_expansion, mask_png
 from sead_ray.synthetic.plan import ScenePlan, plan_world
+from sead_ray.synthetic.rehearsal import compile_kernels
 from sead_ray.synthetic.scene_files import write_scene
 from sead_ray.synthetic.tables import VERSION, fixed_tables
 from sead_ray.synthetic.town import build_town
@@ -129,6 +130,7 @@ def generate_scene(job: SceneJob) -> None:
     """Runs in a worker process: the part file appears only once all files of the scene are there."""
     plan, world, root = job
     cv2.setNumThreads(1)
+    compile_kernels()
     rows = write_scene(plan, world, Path(root))
     Store(root).write_bytes(_part(plan), json.dumps(rows).encode())
 

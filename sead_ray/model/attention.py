@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sead_ray.model.deformable import Shapes, init_linear_, init_offsets_, level_sizes, sample_images
+from sead_ray.model.deformable import Shapes, init_linear_, init_offsets_, sample_images
 from sead_ray.model.dropout import draws_here, dropout
 from sead_ray.model.dropped_attention import dropped_attention
 from sead_ray.model.linear import Linear, linear
@@ -121,11 +121,6 @@ class DeformableAttention(nn.Module):
         return residual + dropout(self.output_proj(attended), self.dropout, self.training)
 
 
-def add_offsets(places: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y of (..., 2) + (..., 2), each contiguous."""
-    return places[..., 0] + offsets[..., 0], places[..., 1] + offsets[..., 1]
-
-
 class TemporalSelfAttention(DeformableAttention):
     """BEVFormer's: each cell samples the previous BEV and the current queries; the two results are averaged."""
 
@@ -141,14 +136,13 @@ class TemporalSelfAttention(DeformableAttention):
         weight, bias = self._joined()  # of the previous value, then of the query
         projected = linear(previous, weight[:, :dims], bias) + linear(query + pos, weight[:, dims:])
         offsets, weights = self._split(projected)
-        reference = (reference_B2Q2.transpose(1, 2) * level_sizes([shape], offsets) - 0.5)[:, :, None, :, None, None]
-        x, y = add_offsets(reference, offsets.unsqueeze(4))  # (B, Q, A, 2, 1, P)
+        places = reference_B2Q2.transpose(1, 2).unsqueeze(3)
         image = torch.arange(2 * batch, device=query.device).view(2, batch, 1).permute(1, 2, 0)
         if previous is current:
             value, image = self.values(current), image % batch
         else:
             value = torch.cat([self.values(previous), self.values(current)])
-        attended = sample_images(value, [shape], image, x, y, weights.unsqueeze(4) * 0.5)
+        attended = sample_images(value, [shape], image, places, offsets.unsqueeze(4), weights.unsqueeze(4) * 0.5)
         return self.finish(attended, query)
 
 
@@ -164,13 +158,11 @@ class SpatialCrossAttention(DeformableAttention):
 
     def forward(self, query: Tensor, features: Tensor, shapes: Shapes, view: CameraView) -> Tensor:
         """`features` (B * K, S, C): image features of all levels, one after the other."""
-        offsets, weights = self.offsets_and_weights(query)  # (B, Q, A, L, P, .)
-        repeats = self.layout[2] // view.pixels.shape[3]  # point p belongs to height p % Z
-        pillars = view.pixels.unsqueeze(3).repeat(1, 1, 1, 1, repeats, 1) * level_sizes(shapes, offsets) - 0.5
-        x, y = add_offsets(pillars.unsqueeze(2), offsets.unsqueeze(3))  # (B, Q, A, S, L, P)
-        shares = view.share[:, :, None, :, None, None]
-        attended = sample_images(self.values(features), shapes, view.image, x, y, weights.unsqueeze(3) * shares)
-        return self.finish(attended, query)
+        offsets, weights = (part.unsqueeze(3) for part in self.offsets_and_weights(query))  # (B, Q, A, 1, L, P, .)
+        values = self.values(features)
+        return self.finish(
+            sample_images(values, shapes, view.image, view.pixels, offsets, weights, view.share), query
+        )
 
 
 class BEVCrossAttention(DeformableAttention):
@@ -180,8 +172,7 @@ class BEVCrossAttention(DeformableAttention):
         super().__init__(dims, dims, heads, groups=1, points=points, softmax_over=1, dropout=dropout)
 
     def forward(self, query: Tensor, pos: Tensor, bev: Tensor, reference_BQ2: Tensor, shape: tuple[int, int]) -> Tensor:
-        offsets, weights = self.offsets_and_weights(query + pos)
-        reference = (reference_BQ2 * level_sizes([shape], offsets)[0] - 0.5)[:, :, None, None, None, None]
-        x, y = add_offsets(reference, offsets.unsqueeze(3))  # (B, Q, A, 1, 1, P)
+        offsets, weights = (part.unsqueeze(3) for part in self.offsets_and_weights(query + pos))
         image = torch.arange(len(bev), device=bev.device).view(-1, 1, 1)
-        return self.finish(sample_images(self.values(bev), [shape], image, x, y, weights.unsqueeze(3)), query)
+        places = reference_BQ2[:, :, None, None]
+        return self.finish(sample_images(self.values(bev), [shape], image, places, offsets, weights), query)

@@ -6,7 +6,8 @@ values nor samples are ever rearranged or stored. The gradient of the values is 
 order of summation is fixed, on a GPU too. On CUDA Triton's kernels (`deformable_triton.py`) take its place.
 
 Shape legend: I images, T values of an image (all levels, one after the other), A heads, D channels of a head,
-N batch entries, Q queries, S images that a query samples, L levels, P points.
+N batch entries, Q queries, S images that a query samples, G groups of offsets, L levels, P points, Z places of a query
+in an image.
 """
 
 from __future__ import annotations
@@ -39,29 +40,43 @@ def sample_deformable(value_NTAD: Tensor, shapes: Shapes, locations_NQALP2: Tens
     Returns:
         (N, Q, A * D).
     """
-    image = torch.arange(value_NTAD.shape[0], device=value_NTAD.device).view(-1, 1, 1)
-    x, y = (locations_NQALP2 * level_sizes(shapes, locations_NQALP2) - 0.5).unbind(-1)
-    return sample_images(value_NTAD, shapes, image, x.unsqueeze(3), y.unsqueeze(3), weights_NQALP.unsqueeze(3))
+    batch, queries = locations_NQALP2.shape[:2]
+    image = torch.arange(batch, device=value_NTAD.device).view(-1, 1, 1)
+    offsets = (locations_NQALP2 * level_sizes(shapes, locations_NQALP2)).unsqueeze(3)
+    corner = offsets.new_zeros(batch, queries, 1, 1, 2)
+    return sample_images(value_NTAD, shapes, image, corner, offsets, weights_NQALP.unsqueeze(3))
 
 
 def sample_images(
-    value_ITAD: Tensor, shapes: Shapes, image_NQS: Tensor, x: Tensor, y: Tensor, weights: Tensor
+    value_ITAD: Tensor,
+    shapes: Shapes,
+    image_NQS: Tensor,
+    places_NQSZ2: Tensor,
+    offsets_NQAGLP2: Tensor,
+    weights_NQAGLP: Tensor,
+    share_NQS: Tensor | None = None,
 ) -> Tensor:
-    """The same where a query samples S images, named by `image_NQS` (also (N, 1, S)).
+    """The same where a query samples S images, around places of its own in each.
 
     Args:
-        x, y: (N, Q, A, S, L, P) in pixels of the level; 0 is the centre of the first one.
-        weights: (N, Q, A, S, L, P).
+        image_NQS: which images; also (N, 1, S).
+        places_NQSZ2: x, y in 0..1 of the image; point p belongs to place p % Z.
+        offsets_NQAGLP2: pixels of the level, added to the places. G is S, or 1 where all images share them.
+        weights_NQAGLP: of the points; share_NQS: of the images. An image of share 0 is not read.
 
     Returns:
-        (N, Q, A * D) in the precision of the sampling, at least float32.
+        (N, Q, A * D) in the precision of the sampling, at least float32; on CUDA in that of the values.
     """
+    operator = _fused_operator(value_ITAD, weights_NQAGLP)
+    if operator is not None:
+        return operator.apply(value_ITAD, shapes, image_NQS, places_NQSZ2, offsets_NQAGLP2, weights_NQAGLP, share_NQS)
     number = torch.promote_types(value_ITAD.dtype, torch.float32)
+    x, y, weights = _points(shapes, places_NQSZ2, offsets_NQAGLP2, weights_NQAGLP, share_NQS)
     batch, queries, heads, views = x.shape[:4]
     dims = value_ITAD.shape[-1]
     head = torch.arange(heads, device=x.device)
     first_row = (image_NQS.unsqueeze(2) * (value_ITAD.shape[1] * heads) + head.view(1, 1, heads, 1)).int()
-    out = _operator(x).apply(
+    out = _WeightedSamples.apply(
         value_ITAD.reshape(-1, dims).to(number),
         shapes,
         heads,
@@ -76,17 +91,29 @@ def level_sizes(shapes: Shapes, like: Tensor) -> Tensor:
     return constant([[width, height] for height, width in shapes], like).view(-1, 1, 2)
 
 
-def _operator(x: Tensor) -> type[torch.autograd.Function]:
+def _points(
+    shapes: Shapes, places: Tensor, offsets: Tensor, weights: Tensor, share: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y in pixels of the level (0 is the centre of the first one), and weights: (N, Q, A, S, L, P) each."""
+    repeats = offsets.shape[5] // places.shape[3]
+    around = places.unsqueeze(3).repeat(1, 1, 1, 1, repeats, 1) * level_sizes(shapes, places) - 0.5
+    around = around.unsqueeze(2)
+    x, y = around[..., 0] + offsets[..., 0], around[..., 1] + offsets[..., 1]
+    weights = weights.expand_as(x) if share is None else weights * share[:, :, None, :, None, None]
+    return x, y, weights
+
+
+def _fused_operator(value: Tensor, weights: Tensor) -> type[torch.autograd.Function] | None:
     """Triton's kernels on CUDA where Triton is installed and no fixed order of summation is asked for."""
-    if x.device.type != "cuda" or torch.are_deterministic_algorithms_enabled() or torch.compiler.is_compiling():
-        return _WeightedSamples
-    return _triton_operator() or _WeightedSamples
+    if value.device.type != "cuda" or torch.are_deterministic_algorithms_enabled() or torch.compiler.is_compiling():
+        return None
+    if torch.float64 in (value.dtype, weights.dtype) or importlib.util.find_spec("triton") is None:
+        return None
+    return _triton_operator()
 
 
 @lru_cache(maxsize=1)
-def _triton_operator() -> type[torch.autograd.Function] | None:
-    if importlib.util.find_spec("triton") is None:
-        return None
+def _triton_operator() -> type[torch.autograd.Function]:
     return importlib.import_module("sead_ray.model.deformable_triton").TritonSamples
 
 

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.parity import where
 from tests.parity.archive import FULL_ARCHIVES
+
+where.set_up()
 
 # Without a full archive there is nothing to skip either.
 collect_ignore = [] if FULL_ARCHIVES else ["test_parity_full_archive.py"]

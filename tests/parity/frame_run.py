@@ -17,6 +17,7 @@ from sead_ray.model.contract import FrameBatch, VADOutput
 from sead_ray.model.motion import NearMapLayer
 from sead_ray.model.vad import VAD
 from sead_ray.nuscenes.images import normalise
+from tests.parity import where
 
 OFFSET, ANGLE_DEG = slice(0, 3), 17  # columns of the CAN vector that are differences to the frame before
 
@@ -67,7 +68,8 @@ def run_frame(model: VAD, frame: FrameBatch, history: Tensor | None, near: Tenso
     """Runs one frame; with `near`, every agent attends to those map instances instead of its own choice."""
     taps: dict[str, Any] = {}
     with _tap(model, taps), _map_choice(model, taps, near):
-        output = model(frame, history)
+        output = model(frame.to(where.DEVICE), None if history is None else history.to(where.DEVICE))
+    output, taps = where.to_cpu(output), {name: where.to_cpu(value) for name, value in taps.items()}
     missing = sorted(set(tapped_modules(model)) - set(taps))
     assert not missing, (
         f"The model no longer calls the modules behind {missing}; tell `tapped_modules` where they went."
@@ -95,7 +97,7 @@ def _map_choice(model: VAD, taps: dict[str, Any], near: Tensor | None) -> Iterat
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
         bound = signature.bind(module, *args, **kwargs)
         if near is not None:
-            bound.arguments["near"] = near
+            bound.arguments["near"] = near.to(where.DEVICE)
         taps["near"] = bound.arguments["near"]
         return bound.args[1:], bound.kwargs
 

@@ -14,6 +14,7 @@ from sead_ray.model.vad import VAD
 from sead_ray.model.weights import load_upstream, upstream_name
 from sead_ray.targets import FrameTargets
 from sead_ray.training.criterion import BatchMatches, BatchTargets, VADCriterion
+from tests.parity import where
 from tests.parity.archive import PRESET, SIZE, Archive
 from tests.parity.frame_run import FrameRun, frame_batch, run_frame
 from tests.parity.near_ties import FutureError, settle
@@ -36,7 +37,7 @@ def vad(archive: Archive) -> VAD:
     """The archive's model in eval mode: no dropout, no GridMask, batch norm with running statistics."""
     model = VAD(SIZE, pretrained_backbone=True).eval()
     load_upstream(model, archive.weights(PRESET))
-    return model
+    return model.to(where.DEVICE)
 
 
 def frame_count(archive: Archive) -> int:
@@ -111,7 +112,7 @@ def training_step(archive: Archive) -> TrainingStep:
     output = run_frame(model, frame_batch(archive.inputs, last), history, near=runs[f"frame{last}"].near).output
     losses = criterion(output, [wanted])
     torch.stack(list(losses.values())).sum().backward()
-    gradients = {upstream_name(name): p.grad for name, p in model.named_parameters() if p.grad is not None}
+    gradients = {upstream_name(name): p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     matches = criterion.match(output, BatchTargets.from_frames([wanted], torch.device("cpu")))
     found = {name: float(value.detach()) for name, value in losses.items()}

@@ -160,9 +160,7 @@ class SpatialCrossAttention(DeformableAttention):
         """`features` (B * K, S, C): image features of all levels, one after the other."""
         offsets, weights = (part.unsqueeze(3) for part in self.offsets_and_weights(query))  # (B, Q, A, 1, L, P, .)
         values = self.values(features)
-        return self.finish(
-            sample_images(values, shapes, view.image, view.pixels, offsets, weights, view.share), query
-        )
+        return self.finish(sample_images(values, shapes, view.image, view.pixels, offsets, weights, view.share), query)
 
 
 class BEVCrossAttention(DeformableAttention):

@@ -20,7 +20,7 @@ def constant(values: Sequence[Any], like: Tensor) -> Tensor:
     return _kept(_frozen(values), like.dtype, like.device)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=None)  # a CUDA graph goes on reading what it once saw
 def _kept(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # one that was made in inference mode could not be used in training
         return torch.tensor(values, dtype=dtype, device=device)

@@ -68,7 +68,9 @@ def _forward(
     for view in range(S):
         share = _share(shares, cell, view, in_bags, S, SHARED)
         if tl.max(share, axis=0) > 0:
-            image = tl.load(images + (cell // queries) * image_n + (cell % queries) * image_q + view, mask=in_bags, other=0)
+            image = tl.load(
+                images + (cell // queries) * image_n + (cell % queries) * image_q + view, mask=in_bags, other=0
+            )
             first_row = image.to(tl.int64) * pixels * heads + bag % heads
             group = view if G > 1 else 0
             for level in range(L):
@@ -91,7 +93,9 @@ def _forward(
                             table, first_row, column + corner % 2, row + corner // 2, width, height, start, heads,
                             channel, seen, D,
                         )  # fmt: skip
-                        total += tl.load(table + offset, mask=inside, other=0.0).to(tl.float32) * (part * weight)[:, None]
+                        total += (
+                            tl.load(table + offset, mask=inside, other=0.0).to(tl.float32) * (part * weight)[:, None]
+                        )
     at = bag.to(tl.int64)[:, None] * D + channel[None, :]
     tl.store(out + at, total.to(out.dtype.element_ty), mask=in_bags[:, None] & (channel < D)[None, :])
 
@@ -205,7 +209,9 @@ class TritonSamples(torch.autograd.Function):
         grad_places = None
         if needs_places:
             sizes = levels[:, [1, 0]].to(number)  # width, height
-            by_place = (grad_offsets * sizes[:, None]).unflatten(5, (-1, places.shape[3]))  # (N, Q, A, S, L, P / Z, Z, 2)
+            by_place = (grad_offsets * sizes[:, None]).unflatten(
+                5, (-1, places.shape[3])
+            )  # (N, Q, A, S, L, P / Z, Z, 2)
             grad_places = by_place.sum((2, 4, 5)).to(ctx.place_type)
         return (
             grad_value.to(value.dtype) if needs_value else None,

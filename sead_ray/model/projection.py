@@ -18,12 +18,12 @@ NOWHERE = -100.0  # in units of the image: no offset leads back into it, so noth
 
 @dataclass(frozen=True)
 class CameraView:
-    """The images that each cell looks into, first camera first, and where.
+    """The images that each cell may look into, first camera first, and where.
 
     Attributes:
-        image: (B, Q, S) index into B * K; 0 where fewer than S cameras see the cell.
-        share: (B, Q, S) one over the number of cameras that see the cell; 0 where fewer do.
-        pixels: (B, Q, S, Z, 2) x, y of each pillar point in the image, 0..1; `NOWHERE` where fewer cameras do.
+        image: (B, Q, S) index into B * K; (B, 1, S) where all cells have the same.
+        share: (B, Q, S) one over the number of cameras that see the cell; 0 where this one does not.
+        pixels: (B, Q, S, Z, 2) x, y of each pillar point in the image, 0..1; without meaning where the share is 0.
     """
 
     image: Tensor
@@ -69,24 +69,20 @@ def view_cameras(points_m: Tensor, heights: int, lidar2img: Tensor, image_hw: tu
     batch, cameras = uv.shape[:2]
     cells = uv.shape[2] // heights
     mask = seen.view(batch, cameras, cells, heights).any(-1)
-    rank = mask.long().cumsum(1)  # 1-based place of a camera among those of its cell
-    seeing = rank[:, -1:]
+    seeing = mask.sum(1, keepdim=True)
+    share = torch.where(mask, 1.0 / seeing.clamp(min=1), 0.0).to(uv.dtype)
+    pixels = uv.view(batch, cameras, cells, heights, 2)
     slots = _most_cameras(seeing, cameras)
-
-    number = torch.arange(cameras, device=uv.device).view(1, cameras, 1).expand_as(rank)
-    camera = number.new_zeros(batch, slots + 1, cells)  # the last row takes what is not seen
-    camera = camera.scatter(1, torch.where(mask, rank - 1, slots), number)[:, :slots]
-    place = torch.arange(slots, device=uv.device).view(1, slots, 1)
-    share = torch.where(place < seeing, 1.0 / seeing.clamp(min=1), 0.0).to(uv.dtype)
-    camera = torch.where(place < seeing, camera, 0)
-    pixels = torch.take_along_dim(uv.view(batch, cameras, cells, heights * 2), camera.unsqueeze(-1), 1)
-    pixels = torch.where((place < seeing).unsqueeze(-1), pixels, NOWHERE)
-    first_image = torch.arange(batch, device=uv.device).view(batch, 1, 1) * cameras
-    return CameraView(
-        image=(camera + first_image).transpose(1, 2),
-        share=share.transpose(1, 2),
-        pixels=pixels.transpose(1, 2).unflatten(-1, (heights, 2)),
-    )
+    number = torch.arange(cameras, device=uv.device)
+    first = torch.arange(batch, device=uv.device).view(batch, 1, 1) * cameras
+    if slots == cameras:
+        return CameraView(first + number, share.transpose(1, 2), pixels.permute(0, 2, 1, 3, 4))
+    # The cameras that see a cell, first ones first: a stable sort puts them before the others.
+    chosen = (~mask).to(torch.uint8).sort(dim=1, stable=True).indices[:, :slots]
+    share = share.gather(1, chosen)
+    pixels = torch.take_along_dim(pixels, chosen[..., None, None], 1)
+    pixels = torch.where((share > 0)[..., None, None], pixels, NOWHERE)
+    return CameraView((chosen + first).transpose(1, 2), share.transpose(1, 2), pixels.permute(0, 2, 1, 3, 4))
 
 
 def _most_cameras(seeing: Tensor, cameras: int) -> int:

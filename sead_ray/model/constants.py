@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ def constant(values: Sequence[Any], like: Tensor) -> Tensor:
     return _kept(_frozen(values), like.dtype, like.device)
 
 
-@lru_cache(maxsize=None)  # a CUDA graph goes on reading what it once saw
+@cache  # a CUDA graph goes on reading what it once saw
 def _kept(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # one that was made in inference mode could not be used in training
         return torch.tensor(values, dtype=dtype, device=device)

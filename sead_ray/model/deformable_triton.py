@@ -5,8 +5,8 @@ queries sees, and reads each sampling point's four pixels where they lie inside 
 added with atomics, so its order of summation is not fixed: where `torch.use_deterministic_algorithms` asks for one,
 `deformable.py` does not come here.
 
-Shape legend as there: I images, T values of an image, A heads, D channels of a head, N batch entries, Q queries, S images
-that a query samples, G groups of offsets (S or 1), L levels, P points, Z places of a query in an image.
+Shape legend as there: I images, T values of an image, A heads, D channels of a head, N batch entries, Q queries, S
+images that a query samples, G groups of offsets (S or 1), L levels, P points, Z places of a query in an image.
 """
 
 from __future__ import annotations
@@ -45,9 +45,16 @@ def _corner(table, first_row, column, row, width, height, start, heads, channel,
 
 
 @triton.jit
+def _first_row(images, cell, view, queries, image_n, image_q, pixels, in_bags):
+    """(BAGS,) number of the first pixel of the image that each bag's query samples, among all images' pixels."""
+    at = images + (cell // queries) * image_n + (cell % queries) * image_q + view
+    return tl.load(at, mask=in_bags, other=0).to(tl.int64) * pixels
+
+
+@triton.jit
 def _share(shares, cell, view, in_bags, S, SHARED):
     """(BAGS,) weight of an image for each bag's query."""
-    if SHARED:
+    if SHARED:  # noqa: SIM108: Triton wants one type in both branches of a conditional expression
         share = tl.load(shares + cell * S + view, mask=in_bags, other=0.0)
     else:
         share = in_bags.to(tl.float32)
@@ -127,10 +134,8 @@ def _backward(
                     view = group if G > 1 else other
                     share = _share(shares, cell, view, in_bags, S, SHARED)
                     if tl.max(share, axis=0) > 0:
-                        image = tl.load(
-                            images + (cell // queries) * image_n + (cell % queries) * image_q + view, mask=in_bags, other=0
-                        )  # fmt: skip
-                        first_row = image.to(tl.int64) * pixels * heads + bag % heads
+                        first_row = _first_row(images, cell, view, queries, image_n, image_q, pixels, in_bags)
+                        first_row = first_row * heads + bag % heads
                         place = (cell.to(tl.int64) * S + view) * Z + p % Z
                         x0, y0, fx, fy, weight = _point(
                             places, offsets, weights, place, point, width, height, in_bags

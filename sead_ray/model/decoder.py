@@ -80,7 +80,7 @@ class AgentDecoder(nn.Module):
             query = layer(query, pos, bev, reference[..., :2], grid)
             code = regress(query)
             # The refinement reads z from channel 4 of the code (VAD: CustomDetectionTransformerDecoder).
-            center = (code[..., [0, 1, 4]] + inverse_sigmoid(reference)).sigmoid()
+            center = (torch.cat([code[..., :2], code[..., 4:5]], -1) + inverse_sigmoid(reference)).sigmoid()
             reference = center.detach()
             logits.append(classify(query))
             boxes.append(self._metric(center, code))

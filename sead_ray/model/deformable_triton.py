@@ -54,7 +54,7 @@ def _first_row(images, cell, view, queries, image_n, image_q, pixels, in_bags):
 @triton.jit
 def _share(shares, cell, view, in_bags, S, SHARED):
     """(BAGS,) weight of an image for each bag's query."""
-    if SHARED:  # noqa: SIM108: Triton wants one type in both branches of a conditional expression
+    if SHARED:  # noqa: SIM108 - Triton wants one type in both branches of a conditional expression
         share = tl.load(shares + cell * S + view, mask=in_bags, other=0.0)
     else:
         share = in_bags.to(tl.float32)
@@ -213,7 +213,7 @@ class TritonSamples(torch.autograd.Function):
         )  # fmt: skip
         grad_places = None
         if needs_places:
-            sizes = levels[:, [1, 0]].to(number)  # width, height
+            sizes = torch.stack([levels[:, 1], levels[:, 0]], -1).to(number)  # width, height
             by_place = (grad_offsets * sizes[:, None]).unflatten(
                 5, (-1, places.shape[3])
             )  # (N, Q, A, S, L, P / Z, Z, 2)

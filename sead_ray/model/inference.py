@@ -6,7 +6,8 @@ once for each shape of the batch, and replayed with one call; on a CPU the model
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from sead_ray.model.contract import BasePlanner, FrameBatch, PlannerOutput
 from sead_ray.model.folding import fold_for_good
+from sead_ray.model.fused_resnet import fuse_resnet
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "mixed", "bf16"]
 WARM_UP = 3  # calls before the recording: cuDNN chooses its kernels, Triton compiles its own
 
 
@@ -27,7 +29,8 @@ class InferenceModel:
 
     Args:
         model: on its device; is changed (`fold_for_good`, eval mode) and must not be trained or saved afterwards.
-        precision: fp32, or bf16 for matrix products and convolutions (autocast).
+        precision: fp32; mixed: the image network in bf16, what follows in float32 with TF32 products on CUDA; bf16:
+            all matrix products and convolutions.
         graphs: whether to record CUDA graphs; None: on CUDA.
     """
 
@@ -38,11 +41,11 @@ class InferenceModel:
         self.planner: BasePlanner = model
         self._graphs: dict[tuple[Any, ...], _Recording] = {}
         self._record = self.device.type == "cuda" if graphs is None else graphs
-        fold_for_good(model)
+        self._pool = torch.cuda.graph_pool_handle() if self._record else None
         model.eval().requires_grad_(False)
-        if self.device.type == "cuda":
-            model.to(memory_format=torch.channels_last)
-            self._pool = torch.cuda.graph_pool_handle() if self._record else None
+        fold_for_good(model)
+        if precision != "fp32":
+            _shorten_image_network(model)
 
     @property
     def bev_hw(self) -> tuple[int, int]:
@@ -66,11 +69,51 @@ class InferenceModel:
         history: Tensor | None,
         has_history: Tensor | None,
     ) -> PlannerOutput:
-        # Inside a recording autocast may not keep casts from call to call: their memory is the recording's.
-        half = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=not self._record):
+        with _products(self.device, self.precision):
             extra = () if has_history is None else (has_history,)
             return self.planner(FrameBatch(images, lidar2img, can_bus), history, *extra)  # ty: ignore[too-many-positional-arguments]
+
+
+@contextmanager
+def _products(device: torch.device, precision: Precision) -> Generator[None, None, None]:
+    """How matrix products and convolutions are computed within."""
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    for flag in flags:
+        flag.allow_tf32 = precision != "fp32"
+    try:
+        # A recording may not keep casts from call to call, as autocast does: their memory is the recording's.
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+            yield
+    finally:
+        for flag, value in zip(flags, before):
+            flag.allow_tf32 = value
+
+
+def _shorten_image_network(model: nn.Module) -> None:
+    """Backbone and neck in bf16, on CUDA with fused convolutions where that is possible."""
+    for name in ("backbone", "neck"):
+        part = getattr(model, name, None)
+        if isinstance(part, nn.Module):
+            if next(part.parameters()).device.type == "cuda":
+                part.to(memory_format=torch.channels_last)
+                fuse_resnet(part, torch.bfloat16)
+            setattr(model, name, _InHalf(part))
+
+
+class _InHalf(nn.Module):
+    """A network that computes in bf16."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Any) -> Any:
+        kind = (x if isinstance(x, Tensor) else x[0]).device.type
+        if isinstance(x, Tensor) and kind == "cuda":
+            x = x.to(torch.bfloat16, memory_format=torch.channels_last)
+        with torch.autocast(kind, torch.bfloat16, cache_enabled=False):
+            return self.network(x)
 
 
 class _Recording:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sead_ray.model.contract import VADOutput
-from sead_ray.model.folding import FoldingConv2d
+from sead_ray.model.folding import FoldingConv2d, fold_for_good
+from sead_ray.model.fused_resnet import FusedBottleneck, fuse_resnet
 from sead_ray.model.inference import InferenceModel
 from sead_ray.model.vad import VAD
 from tests.model.small_vad import SMALL, frames, fresh, pick
@@ -58,12 +59,14 @@ def test_a_batch_may_mix_clips_that_begin_with_others() -> None:
     torch.testing.assert_close(found.bev[1:], beginning.bev, rtol=1e-4, atol=1e-4)
 
 
-def test_half_precision_is_near() -> None:
-    model = fresh(SMALL).to(DEVICE)
+@pytest.mark.parametrize("precision", ["mixed", "bf16"])
+@pytest.mark.parametrize("make", [with_lively_norms, lambda: fresh(SMALL).to(DEVICE)], ids=["BN", "GN"])
+def test_half_precision_is_near(make, precision) -> None:
+    model = make()
     frame = frames(2).to(DEVICE)
     with torch.no_grad():
         expected = model(frame, None)
-    found = InferenceModel(model, "bf16")(frame, None)
+    found = InferenceModel(model, precision)(frame, None)
     error = (found.bev.float() - expected.bev).abs().mean() / expected.bev.abs().mean()
     assert 0 < error < 0.02
     assert found.boxes.dtype == torch.float32
@@ -72,3 +75,27 @@ def test_half_precision_is_near() -> None:
 def same(found: object, expected: VADOutput) -> None:
     for field in dataclasses.fields(expected):
         torch.testing.assert_close(getattr(found, field.name), getattr(expected, field.name), rtol=1e-4, atol=1e-4)
+
+
+def test_fused_bottlenecks_equal_the_plain_ones() -> None:
+    torch.manual_seed(0)
+    size = dataclasses.replace(SMALL, norm="BN", backbone_depth=50, backbone_out=(3,))
+    backbone = VAD(size, pretrained_backbone=True).eval().double().backbone
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.uniform_(-0.5, 0.5)
+    x = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        (expected,) = backbone(x)
+        fold_for_good(backbone)
+        assert fuse_resnet(backbone, torch.float64)
+        kinds = [type(module) for module in backbone.modules()]
+        assert kinds.count(FusedBottleneck) == 16
+        assert torch.nn.ReLU not in kinds
+        torch.testing.assert_close(backbone(x)[0], expected)
+
+
+def test_other_networks_are_not_fused() -> None:
+    backbone = fresh(SMALL).backbone
+    assert not fuse_resnet(backbone, torch.float64)

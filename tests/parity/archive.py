@@ -101,7 +101,7 @@ class Archive:
     @cached_property
     def inputs(self) -> dict[str, Array]:
         inputs = dict(self.table("inputs.npz"))
-        block, valid = int(inputs.pop("image_block")), int(inputs.pop("image_valid_height"))
+        block, valid = inputs.pop("image_block").item(), inputs.pop("image_valid_height").item()
         filled = inputs.pop("image_blocks").repeat(block, 2).repeat(block, 3)[:, :, :valid]
         padding = [(0, 0), (0, 0), (0, int(inputs["img_shape"][0]) - valid), (0, 0), (0, 0)]
         inputs["images"] = np.pad(filled, padding)

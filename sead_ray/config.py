@@ -137,8 +137,11 @@ class PrepareConfig(Schema):
 class ScoreConfig(Schema):
     """Feature shift and key frames (SEAD sec. 3.3)."""
 
-    reduce_to: int = Field(default=16, ge=1)
-    """Values to which each query's channels are average-pooled before the earth mover's distance."""
+    reduce_to: int = Field(default=4, ge=1)
+    """Values to which each query's channels are average-pooled before the earth mover's distance.
+
+    4: the smallest of 1, 4, 16, 64, 256 that ranks clips as the unreduced distance does (Spearman >= 0.95), measured
+    by `jobs.ablate_shift` on 576 clips and a trained vad_nano; docs/benchmarks/ablate_shift.md."""
     warmup_frames: int = Field(default=0, ge=0)
     """Leading transitions left out of the sum (the first carries a transient of the temporal attention)."""
     rank_by: Literal["sum", "mean"] = "sum"  # Eq. 3

@@ -17,7 +17,7 @@ from sead_ray.scoring.features import reduce_queries
 from sead_ray.scoring.shift import earth_movers_distances, nominal_transitions
 
 KS = (1, 4, 16, 64, 256)
-AGREEMENT = 0.95  # Spearman; the rule by which the project's k was to be chosen
+AGREEMENT = 0.95  # Spearman; the rule by which the project's k is chosen
 ENOUGH_CLIPS = 500
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -61,6 +64,15 @@ def test_the_rule_takes_the_smallest_k_that_agrees() -> None:
     assert "provisional: the rule asks for 500 clips" in decide(table_of({4: 0.99}, 499))
     assert decide(table_of({4: 0.5})).startswith("No k reaches")
     assert decide(table_of({4: float("nan")})).startswith("No k reaches")
+
+
+def test_the_default_is_what_the_rule_says_of_the_recorded_table() -> None:
+    text = (Path(__file__).parents[2] / "docs/benchmarks/ablate_shift.md").read_text()
+    found = re.findall(r"^\| channels, k = (\d+) \| [\d.]+ \| ([\d.]+) \|", text, re.MULTILINE)
+    assert [int(k) for k, _ in found] == [1, 4, 16, 64]
+    answer = decide(table_of({int(k): float(r) for k, r in found}, 576))
+    assert answer in text
+    assert answer.startswith(f"score.reduce_to {ScoreConfig().reduce_to}: ")
 
 
 def test_the_table_by_hand() -> None:

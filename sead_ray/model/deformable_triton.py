@@ -86,7 +86,7 @@ def _forward(
                 start = tl.load(levels + level * 3 + 2)
                 for p in range(P):
                     point = ((bag.to(tl.int64) * G + group) * L + level) * P + p
-                    place = (cell.to(tl.int64) * S + view) * Z + p % Z
+                    place = (cell.to(tl.int64) * S + view) * Z + p % Z  # ty: ignore[unsupported-operator]
                     x0, y0, fx, fy, weight = _point(
                         places, offsets, weights, place, point, width, height, in_bags
                     )  # fmt: skip
@@ -136,7 +136,7 @@ def _backward(
                     if tl.max(share, axis=0) > 0:
                         first_row = _first_row(images, cell, view, queries, image_n, image_q, pixels, in_bags)
                         first_row = first_row * heads + bag % heads
-                        place = (cell.to(tl.int64) * S + view) * Z + p % Z
+                        place = (cell.to(tl.int64) * S + view) * Z + p % Z  # ty: ignore[unsupported-operator]
                         x0, y0, fx, fy, weight = _point(
                             places, offsets, weights, place, point, width, height, in_bags
                         )  # fmt: skip

@@ -6,6 +6,8 @@ takes longer than the convolutions of a ResNet-50 do in half precision. Elsewher
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 from sead_ray.model.folding import FoldedBatchNorm2d
 
 
-def fuse_resnet(backbone: nn.Module, dtype: torch.dtype) -> bool:
+# Any: mmdet's modules name their parts as attributes, of which a type checker knows nothing.
+def fuse_resnet(backbone: Any, dtype: torch.dtype) -> bool:
     """Replaces stem and bottleneck blocks whose batch norms are folded for good (`fold_for_good`), weights in `dtype`.
 
     Returns:
@@ -21,7 +24,7 @@ def fuse_resnet(backbone: nn.Module, dtype: torch.dtype) -> bool:
     """
     stages = [getattr(backbone, name) for name in getattr(backbone, "res_layers", [])]
     blocks = [block for stage in stages for block in stage]
-    stem = getattr(backbone, "conv1", None)
+    stem: Any = getattr(backbone, "conv1", None)
     if not blocks or not all(map(_can_fuse, blocks)) or not _is_folded(stem, getattr(backbone, "bn1", None)):
         return False
     if stem.weight.device.type == "cuda" and not _cudnn_fuses(stem.weight.device, dtype):
@@ -43,7 +46,8 @@ class FusedConv(nn.Module):
         layout = torch.channels_last if conv.weight.device.type == "cuda" else torch.contiguous_format
         self.register_buffer("weight", conv.weight.detach().to(dtype, memory_format=layout))
         self.register_buffer("bias", bias.detach().to(dtype))
-        self.geometry = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
+        # Any: `padding` may be a word elsewhere; mmdet gives numbers
+        self.geometry: Any = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         weight, bias = self.get_buffer("weight"), self.get_buffer("bias")
@@ -59,13 +63,11 @@ class FusedConv(nn.Module):
 class FusedBottleneck(nn.Module):
     """1 x 1, 3 x 3 and 1 x 1 convolution and the shortcut; the shortcut's bias joins the last convolution's."""
 
-    def __init__(self, block: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, block: Any, dtype: torch.dtype) -> None:
         super().__init__()
-        convs = [block.get_submodule(f"conv{index}") for index in (1, 2, 3)]
         shortcut = None if block.downsample is None else block.downsample[0]
-        first, second, last = (conv for conv in convs if isinstance(conv, nn.Conv2d))
-        self.first, self.second = FusedConv(first, dtype), FusedConv(second, dtype)
-        self.last = FusedConv(last, dtype, None if shortcut is None else shortcut.bias)
+        self.first, self.second = FusedConv(block.conv1, dtype), FusedConv(block.conv2, dtype)
+        self.last = FusedConv(block.conv3, dtype, None if shortcut is None else shortcut.bias)
         self.shortcut = None
         if shortcut is not None:
             self.shortcut = shortcut.to(dtype)
@@ -76,7 +78,7 @@ class FusedBottleneck(nn.Module):
         return self.last(self.second(self.first(x)), residual)
 
 
-def _can_fuse(block: nn.Module) -> bool:
+def _can_fuse(block: Any) -> bool:
     if type(block).__name__ != "Bottleneck" or block.with_plugins or block.with_dcn:
         return False
     pairs = [(getattr(block, f"conv{index}", None), getattr(block, f"bn{index}", None)) for index in (1, 2, 3)]
@@ -85,7 +87,7 @@ def _can_fuse(block: nn.Module) -> bool:
     return all(_is_folded(*pair) for pair in pairs)
 
 
-def _is_folded(conv: object, norm: object) -> bool:
+def _is_folded(conv: Any, norm: Any) -> bool:
     return type(conv) is nn.Conv2d and conv.bias is not None and isinstance(norm, FoldedBatchNorm2d)
 
 

@@ -1,7 +1,7 @@
 """With a full mmcv its compiled operations are used. (Without, a placeholder stands in: the other tests here run so.)
 
-A compiled mmcv cannot be installed beside mmcv-lite: here a module with its name and its functions stands where the
-compiled one would lie, and must be the one that mmcv and the bridge get.
+A compiled mmcv cannot be installed beside mmcv-lite: beside that, a module with the compiled one's name and functions
+stands where it would lie, and must be the one that mmcv and the bridge get. Where full mmcv is installed, its own is.
 """
 
 from __future__ import annotations
@@ -34,11 +34,31 @@ print(type(sample.pred_instances_3d.bboxes_3d).__name__)
 """
 
 
+REAL = """
+from mmcv.ops import nms
+kept, order = nms(torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [5, 5, 6, 6]]), torch.tensor([0.5, 0.9, 0.1]), 0.5)
+print(order.tolist())
+"""
+
+
 def test_compiled_operations_are_not_shadowed(tmp_path: Path) -> None:
+    compiled = python("import mmcv, importlib.util as u; s = u.find_spec('mmcv._ext'); print(s.origin if s else '')")[
+        -1
+    ]
+    if compiled:
+        code = f"import sead_ray.mm, mmcv.ops\n{BUILD}\nimport sys; print(sys.modules['mmcv._ext'].__file__)\n{REAL}"
+        lines = python(code)
+        assert lines[-3:] == ["LiDARInstance3DBoxes", compiled, "[1, 2]"]
+        return
     (tmp_path / "_ext.py").write_text(OPS)
     code = f"import mmcv; mmcv.__path__.append({str(tmp_path)!r}); import sead_ray.mm; import mmcv.ops\n{BUILD}"
     code += "\nimport sys; print(sys.modules['mmcv._ext'].__file__)"
     code += "\nfrom mmcv.ops.nms import ext_module; print(ext_module.nms())"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert python(code)[-3:] == ["LiDARInstance3DBoxes", str(tmp_path / "_ext.py"), "('compiled', 'nms')"]
+
+
+def python(code: str) -> list[str]:
+    """The lines that a process of its own prints."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[-3:] == ["LiDARInstance3DBoxes", str(tmp_path / "_ext.py"), "('compiled', 'nms')"]
+    return done.stdout.splitlines()

@@ -18,6 +18,12 @@ from tests.model.small_vad import SMALL, frames, fresh, pick
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@pytest.fixture(autouse=True)
+def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU PyTorch takes TF32 for them, unless told otherwise."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 def with_lively_norms() -> VAD:
     """Batch norms that have seen data, so that folding them changes the weights."""
     torch.manual_seed(0)

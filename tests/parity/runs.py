@@ -123,7 +123,7 @@ def loss_uncertainty(archive: Archive) -> dict[str, float]:
     """How far each loss term can be off when every head output is off by upstream's mean float noise, ten times.
 
     First order, for errors that do not know of each other. A planning loss hangs on a handful of map points, whose
-    noise in metres is 60 times that of the normalised ones.
+    noise in metres is 60 times that of the normalised ones. Another device's kernels may add twice the noise.
     """
     last = frame_count(archive) - 1
     output = frames(archive)[f"frame{last}"].output
@@ -136,5 +136,5 @@ def loss_uncertainty(archive: Archive) -> dict[str, float]:
         if loss.requires_grad:
             slopes = torch.autograd.grad(loss, list(leaves.values()), retain_graph=True, allow_unused=True)
             parts = [float(s.double().norm()) * n for s, n in zip(slopes, noise, strict=True) if s is not None]
-            uncertainty[name] = NOISE_FACTOR * float(np.linalg.norm(parts))
+            uncertainty[name] = NOISE_FACTOR * (1 if where.DEVICE == "cpu" else 2) * float(np.linalg.norm(parts))
     return uncertainty

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.model.small_vad import QUIRKS, frames, fresh
+from tests.parity import where
 from tests.parity.frame_run import reach_margins, run_frame
 from tests.parity.near_ties import FutureError, settle
 
@@ -14,6 +15,7 @@ def test_a_tied_agent_takes_upstreams_side() -> None:
     model, frame = fresh(QUIRKS), frames(1, 3)
     for parameter in model.parameters():
         parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    model.to(where.DEVICE)
     run = run_frame(model, frame, None)
     margins = reach_margins(run, model)
     agent, line = divmod(int(margins.argmin()), margins.shape[1])

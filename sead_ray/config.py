@@ -155,14 +155,19 @@ class ScoreConfig(Schema):
     """What `reduce_to` pools: each query's channels, or the queries of a frame."""
     bev_shift: bool = False
     """Score the shift of the whole BEV too, pooled to at most 400 tokens; on by itself where `select.shift` is bev."""
-    clips_per_batch: int = Field(default=2, ge=1)
-    min_actors: int = Field(default=1, ge=1)
-    max_actors: int = Field(default=1, ge=1)
+    clips_per_batch: int | None = Field(default=None, ge=1)
+    """Clips that go through the model together. None: 8 on a GPU, 2 on a CPU, fewer where the object store is small."""
+    min_actors: int | None = Field(default=None, ge=1)
+    """None: all that `max_actors` allows and the cluster has GPUs for; 1 on a CPU."""
+    max_actors: int | None = Field(default=None, ge=1)
+    """None: one for each GPU of the cluster; 1 on a CPU."""
     gpus_per_actor: float | None = None
     """None: one GPU an actor where the cluster has GPUs, else none."""
     cpus_per_actor: float = Field(default=0.5, gt=0)
     cpus_per_decoder: float = Field(default=0.5, gt=0)
-    max_decoders: int = Field(default=8, ge=1)
+    """Ray's share of a core, below 1 so that readers and decoders fit beside the actors on two cores."""
+    max_decoders: int | None = Field(default=None, ge=1)
+    """Tasks that decode at a time. None: one for each CPU of the cluster, less two for each GPU that scores."""
     no_progress_timeout_s: float = Field(default=600.0, gt=0)
     """A stage in which no clip is finished for so long ends with a diagnosis."""
 
@@ -267,8 +272,10 @@ class LabelConfig(Schema):
 class EvaluateConfig(Schema):
     perception: bool = True
     """Detection (nuScenes mAP, NDS), map AP and motion metrics beside planning."""
-    clips_per_batch: int = Field(default=2, ge=1)
-    max_actors: int = Field(default=1, ge=1)
+    clips_per_batch: int | None = Field(default=None, ge=1)
+    """None: as `score.clips_per_batch`."""
+    max_actors: int | None = Field(default=None, ge=1)
+    """None: one for each GPU of the cluster; 1 on a CPU."""
 
 
 class WorldConfig(Schema):

@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -81,21 +82,32 @@ def _lidar2img(frame: Frame, camera: Camera, scale: float) -> NDArray[np.float64
     )
 
 
-def decode_frame(store: Store, frame: Frame, config: ImageConfig) -> tuple[Images, int]:
+def decode_frame(store: Store, frame: Frame, config: ImageConfig, out: Images | None = None) -> tuple[Images, int]:
     """The six images of a frame from the data root: ((6, padded_height, width, 3) uint8 RGB, valid height).
+
+    Args:
+        out: where they are written, instead of a new array.
 
     Raises:
         InputError: names the key of an image that is missing, empty, truncated, no JPEG, or of another size.
     """
     keys = [camera.key for camera in frame.cameras]
-    return decode_images([read_image(store, key) for key in keys], keys, image_geometry(frame, config), config)
+    return decode_images([read_image(store, key) for key in keys], keys, image_geometry(frame, config), config, out)
 
 
 def decode_images(
-    encoded: Sequence[bytes], keys: Sequence[str], geometry: ImageGeometry, config: ImageConfig
+    encoded: Sequence[bytes],
+    keys: Sequence[str],
+    geometry: ImageGeometry,
+    config: ImageConfig,
+    out: Images | None = None,
 ) -> tuple[Images, int]:
     """The same from bytes at hand; `keys` name them in errors."""
-    out = np.empty((len(encoded), geometry.padded_height, geometry.width, 3), np.uint8)
+    shape = (len(encoded), geometry.padded_height, geometry.width, 3)
+    if out is None:
+        out = np.empty(shape, np.uint8)
+    elif out.shape != shape:
+        raise ValueError(f"images of shape {shape} do not fit into {out.shape}")
     out[:, geometry.height :] = 0
     for image, data, key in zip(out, encoded, keys, strict=True):
         _decode_into(image[: geometry.height], data, key, geometry, reduced=config.decode == "dct")
@@ -122,13 +134,20 @@ def normalise(images: Tensor, valid_height: int) -> Tensor:
     Padding is 0 after the normalisation. VAD normalises before it resizes; on uint8 the resize rounds to whole
     levels, at most half of one in 255.
     """
-    mean = torch.tensor(MEAN_RGB, dtype=torch.float32, device=images.device)[:, None, None]
-    std = torch.tensor(STD_RGB, dtype=torch.float32, device=images.device)[:, None, None]
+    mean, std = _mean_and_std(images.device)
     planes = images.movedim(-1, -3)
     normalised = torch.empty(planes.shape, dtype=torch.float32, device=images.device).copy_(planes)
     normalised.sub_(mean).div_(std)  # in place: on a CPU this costs as much as the decode otherwise
     normalised[..., valid_height:, :] = 0
     return normalised
+
+
+@lru_cache(maxsize=8)
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """(3, 1, 1) each; kept, since bringing a constant to a GPU waits for everything under way there."""
+    with torch.inference_mode(False):
+        mean, std = torch.tensor([MEAN_RGB, STD_RGB], dtype=torch.float32, device=device)[..., None, None]
+    return mean, std
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:

@@ -6,8 +6,11 @@ R modes, T = 6 future steps; k = `ScoreConfig.reduce_to`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,10 +69,22 @@ class FrameFeatures:
         )
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class PackedFeatures:
+    """Reduced features of one frame of B clips, still on the device: nothing has waited for it.
+
+    Attributes:
+        flat: (B, F) float32, the parts of each clip side by side.
+        shapes: of the parts, by the name of their field in `FrameFeatures`, in the order of `flat`.
+    """
+
+    flat: Tensor
+    shapes: dict[str, tuple[int, ...]]
+
+
 def extract_features(
     output: PlannerOutput,
-    commands: Sequence[int],
+    commands: Sequence[int] | Tensor,
     config: ScoreConfig,
     ego_from_lidar: ArrayLike | None = None,
     bev_hw: tuple[int, int] | None = None,
@@ -89,6 +104,19 @@ def extract_features(
     Raises:
         InputError: `reduce_to` exceeds the model's channels, or the lidar's mounting is needed and missing.
     """
+    packed = pack_features(output, commands, config, ego_from_lidar, bev_hw)
+    return unpack_features(packed.flat.cpu().numpy(), packed.shapes)
+
+
+@torch.no_grad()
+def pack_features(
+    output: PlannerOutput,
+    commands: Sequence[int] | Tensor,
+    config: ScoreConfig,
+    ego_from_lidar: ArrayLike | None = None,
+    bev_hw: tuple[int, int] | None = None,
+) -> PackedFeatures:
+    """As `extract_features`, and leaves the result on the device; with `commands` there too, nothing waits for it."""
     n_clips, _, n_channels = output.agent_features.shape
     if len(commands) != n_clips:
         raise ValueError(f"{len(commands)} commands for {n_clips} clips")
@@ -98,7 +126,7 @@ def extract_features(
     centers_BN2 = output.agent_centers_m.float()
     confidence_BN = participant_confidence(output.agent_scores)
     confident_BN = confidence_BN >= config.theta_confidence
-    origin_B2 = _origin(config, ego_from_lidar, n_clips).to(centers_BN2)
+    origin_B2 = _origin(config, ego_from_lidar, n_clips, centers_BN2.device)
     distance_BN = torch.linalg.vector_norm(centers_BN2 - origin_B2[:, None], dim=-1)
     futures_BNT2 = _most_probable_futures(output)
     parts = {
@@ -115,7 +143,21 @@ def extract_features(
         if bev_hw is None:
             raise ValueError("the BEV's shift needs its rows and columns")
         parts["bev"] = reduce_queries(pool_bev(output.bev, bev_hw), config)
-    return _transfer(parts)
+    shapes = {name: tuple(part.shape[1:]) for name, part in parts.items()}
+    return PackedFeatures(torch.cat([part.reshape(n_clips, -1) for part in parts.values()], dim=1), shapes)
+
+
+def unpack_features(flat: NDArray[np.float32], shapes: dict[str, tuple[int, ...]]) -> list[FrameFeatures]:
+    """One `FrameFeatures` for each row of (rows, F), as views of it."""
+    starts = np.cumsum([0, *(math.prod(shape) for shape in shapes.values())])
+    pieces = [(name, shape, slice(*ends)) for (name, shape), ends in zip(shapes.items(), pairwise(starts.tolist()))]
+    frames = []
+    for row in flat:
+        values: dict[str, Any] = {}
+        for name, shape, piece in pieces:
+            values[name] = row[piece].reshape(shape) if shape else float(row[piece.start])
+        frames.append(FrameFeatures(**values))
+    return frames
 
 
 def reduce_queries(features: Tensor, config: ScoreConfig) -> Tensor:
@@ -149,7 +191,14 @@ def reduce_channels(features: Tensor, k: int) -> Tensor:
 def participant_confidence(agent_scores: Tensor) -> Tensor:
     """(B, N): a query's highest probability among the participant classes. Scores are per class, not a softmax, so
     a query whose best class is a cone may still pass as a pedestrian."""
-    return agent_scores.float()[..., list(PARTICIPANT_CLASSES)].amax(dim=-1)
+    return agent_scores.float()[..., _participants(agent_scores.device)].amax(dim=-1)
+
+
+@lru_cache(maxsize=8)
+def _participants(device: torch.device) -> Tensor:
+    """`PARTICIPANT_CLASSES` on the device; kept, since bringing an index there waits for everything under way."""
+    with torch.inference_mode(False):
+        return torch.tensor(PARTICIPANT_CLASSES, device=device)
 
 
 def soft_collision_term(plan_BT2: Tensor, futures_BNT2: Tensor, confident_BN: Tensor) -> Tensor:
@@ -167,10 +216,12 @@ def agent_uncertainty_term(mode_probabilities: Tensor, distance_BN: Tensor, conf
     return torch.where(confident_BN, weighted_BN, torch.zeros_like(weighted_BN)).sum(dim=1)
 
 
-def _planned_path(plans_m: Tensor, commands: Sequence[int]) -> Tensor:
+def _planned_path(plans_m: Tensor, commands: Sequence[int] | Tensor) -> Tensor:
     """(B, T, 2) positions: the command only selects among VAD's three plans of per-step offsets."""
+    if not isinstance(commands, Tensor):
+        commands = torch.tensor([int(command) for command in commands])
     rows = torch.arange(len(commands), device=plans_m.device)
-    return plans_m.float()[rows, torch.as_tensor([int(c) for c in commands], device=plans_m.device)].cumsum(dim=1)
+    return plans_m.float()[rows, commands.to(plans_m.device)].cumsum(dim=1)
 
 
 def _most_probable_futures(output: PlannerOutput) -> Tensor:
@@ -182,32 +233,16 @@ def _most_probable_futures(output: PlannerOutput) -> Tensor:
     return output.agent_centers_m.float()[:, :, None] + offsets_BNT2.cumsum(dim=2)
 
 
-def _origin(config: ScoreConfig, ego_from_lidar: ArrayLike | None, n_clips: int) -> Tensor:
+def _origin(config: ScoreConfig, ego_from_lidar: ArrayLike | None, n_clips: int, device: torch.device) -> Tensor:
     """(B, 2) the point in the lidar frame from which distances count."""
     if config.distance_from == "lidar":
-        return torch.zeros(n_clips, 2)
+        return torch.zeros(n_clips, 2, device=device)
     if ego_from_lidar is None:
         raise InputError('score.distance_from is "ego", but the clip does not say where its lidar is mounted.')
     lidar_from_ego = invert(np.broadcast_to(np.asarray(ego_from_lidar, np.float64), (n_clips, 4, 4)))
-    return torch.from_numpy(lidar_from_ego[:, :2, 3].astype(np.float32))
+    return torch.from_numpy(lidar_from_ego[:, :2, 3].astype(np.float32)).to(device, non_blocking=True)
 
 
 def _minimum_where(mask_BN: Tensor, values_BN: Tensor) -> Tensor:
     """(B,) smallest of the masked values, inf where there is none; a masked NaN stays NaN."""
     return torch.where(mask_BN, values_BN, torch.full_like(values_BN, torch.inf)).amin(dim=1)
-
-
-def _transfer(parts: dict[str, Tensor]) -> list[FrameFeatures]:
-    shapes = {name: tuple(part.shape[1:]) for name, part in parts.items()}
-    flat = torch.cat([part.reshape(part.shape[0], -1) for part in parts.values()], dim=1).cpu().numpy()
-    frames = []
-    for row in flat:
-        values: dict[str, Any] = {}
-        start = 0
-        for name, shape in shapes.items():
-            size = int(np.prod(shape, dtype=np.int64))
-            piece = row[start : start + size]
-            values[name] = piece.reshape(shape).copy() if shape else float(piece[0])
-            start += size
-        frames.append(FrameFeatures(**values))
-    return frames

@@ -14,11 +14,12 @@ from sead_ray.config import RunConfig, ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.scoring.ablation import AblationRow, ablation_table, clip_reductions, decide, markdown
 from sead_ray.stages import layout
-from sead_ray.stages.clip_pipeline import Failure, pipeline_size, run_pipeline
+from sead_ray.stages.clip_pipeline import Failure, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.lock import driver_lock
+from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.prepare import ensure_world, prepare
 from sead_ray.stages.progress import Progress, say
 from sead_ray.stages.rounds import claim_config, located, run_round
@@ -118,7 +119,12 @@ def _queries(model: Any, _version: str, clips: Sequence[LoadedClip], device: str
     return [(times, np.stack(a), np.stack(m)) for times, a, m in zip(stamps, agents, maps)]
 
 
-def _finish(token: str, result: Any, ledger: Ledger, config: ScoreConfig) -> dict[str, Any]:
+def _finish(results: Sequence[tuple[str, Any]], ledger: Ledger, config: ScoreConfig) -> list[dict[str, Any]]:
+    ledger.add([_reduced(token, result, config) for token, result in results])
+    return [{"clip_token": token} for token, _ in results]
+
+
+def _reduced(token: str, result: Any, config: ScoreConfig) -> dict[str, Any]:
     row: dict[str, Any] = {"clip_token": token, "reason": "", "n_transitions": 0, "shift_sums": [], "seconds": []}
     if isinstance(result, Failure):
         row["reason"] = result.reason
@@ -129,5 +135,4 @@ def _finish(token: str, result: Any, ledger: Ledger, config: ScoreConfig) -> dic
         row["n_channels"] = agents.shape[2]
         row["n_transitions"], row["shift_sums"], row["seconds"] = clip_reductions(agents, maps, stamps, config)
         row["reason"] = "" if row["n_transitions"] else f"Clip {token} has no transition of the nominal interval."
-    ledger.add(token, row)
-    return {"clip_token": token}
+    return row

@@ -6,11 +6,12 @@ decoders and actors fit side by side on a machine with two cores.
 
 from __future__ import annotations
 
-import pickle
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import pyarrow as pa
 import ray
 import ray.data
@@ -18,16 +19,20 @@ import ray.exceptions
 import torch
 from ray.data import ActorPoolStrategy, DataContext
 
-from sead_ray.config import ImageConfig, ScoreConfig
+from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
 from sead_ray.model.weights import CARD, load_model, require_images_as_trained
 from sead_ray.records import Clip
+from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
-from sead_ray.stages.clip_runner import LoadedClip, load_clip
-from sead_ray.stages.cluster import device_for, gpus_each
+from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip
+from sead_ray.stages.cluster import device_for
+from sead_ray.stages.pipeline_size import PipelineSize, clips_that_fit
+from sead_ray.stages.transport import pack, unpack
 from sead_ray.storage import Store
 
 READER_CPUS = 0.25  # listing and filtering rows; never the bottleneck
+BATCHES_AT_ACTOR = 2  # one computes, the other is on its way to the device
 
 
 @dataclass(frozen=True)
@@ -37,36 +42,10 @@ class Failure:
     reason: str
 
 
-@dataclass(frozen=True)
-class PipelineSize:
-    """Resources of one pipeline; CPU numbers are Ray's shares of a core."""
-
-    clips_per_batch: int
-    min_actors: int
-    max_actors: int
-    gpus_per_actor: float
-    cpus_per_actor: float
-    cpus_per_decoder: float
-    max_decoders: int
-    no_progress_timeout_s: float
-
-
-def pipeline_size(score: ScoreConfig, clips_per_batch: int, min_actors: int, max_actors: int) -> PipelineSize:
-    """What scoring and evaluation share of their resources is set under `score`."""
-    return PipelineSize(
-        clips_per_batch=clips_per_batch,
-        min_actors=min_actors,
-        max_actors=max_actors,
-        gpus_per_actor=gpus_each(score.gpus_per_actor),
-        cpus_per_actor=score.cpus_per_actor,
-        cpus_per_decoder=score.cpus_per_decoder,
-        max_decoders=score.max_decoders,
-        no_progress_timeout_s=score.no_progress_timeout_s,
-    )
-
-
 # What a model actor computes of a batch: (model, model version, clips, device) -> one picklable result a clip.
 ClipWork = Callable[[Any, str, Sequence[LoadedClip], str], list[Any]]
+# What CPU tasks make of a batch's results: (clip token, result or Failure) of each clip -> one small row each.
+ClipFinish = Callable[[Sequence[tuple[str, Any]]], list[dict[str, Any]]]
 
 
 def run_pipeline(
@@ -76,12 +55,12 @@ def run_pipeline(
     model_key: str,
     tokens: Sequence[str],
     work: ClipWork,
-    finish: Callable[[str, Any], dict[str, Any]],
+    finish: ClipFinish,
     size: PipelineSize,
 ) -> Iterator[dict[str, Any]]:
     """Streams the clips `tokens` through decoding, the model and `finish`; yields what `finish` returned, unordered.
 
-    `finish(clip_token, result or Failure)` runs in CPU tasks beside the actors and returns a small row.
+    Decoders and `finish` run in CPU tasks beside the actors. An actor has its next batch at hand while it works.
 
     Raises:
         InputError: the model was trained on images decoded otherwise; no clip moved for `no_progress_timeout_s`, with
@@ -96,19 +75,29 @@ def run_pipeline(
     # Any: Ray's stubs know no function of map_batches that takes fn_args, and no pyarrow table of iter_batches.
     source: Any = ray.data.read_parquet(run.path(layout.CLIPS_FILE), num_cpus=READER_CPUS)
     clips = source.map_batches(_keep, fn_args=[frozenset(tokens)], batch_format="pyarrow", num_cpus=READER_CPUS)
-    decoded = clips.repartition(target_num_rows_per_block=size.clips_per_batch).map_batches(
+    first = Clip.from_row(next(run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA)))
+    clips_per_batch = clips_that_fit(first, image, size, ray.cluster_resources().get("object_store_memory", 0))
+    n_batches = -(-len(tokens) // clips_per_batch)
+    decoded = clips.repartition(target_num_rows_per_block=1).map_batches(
         _decode,
         fn_args=[data_root, image],
         batch_format="pyarrow",
+        batch_size=1,
         num_cpus=size.cpus_per_decoder,
-        compute=ray.data.TaskPoolStrategy(size=min(size.max_decoders, -(-len(tokens) // size.clips_per_batch))),
+        compute=ray.data.TaskPoolStrategy(size=min(size.max_decoders, len(tokens))),
     )
     modelled = decoded.map_batches(
         _ModelActor,
-        fn_constructor_args=[run.root, model_key, device_for(size.gpus_per_actor), work],
+        fn_constructor_args=[run.root, model_key, device_for(size.gpus_per_actor), work, clips_per_batch],
         batch_format="pyarrow",
-        batch_size=size.clips_per_batch,
-        compute=ActorPoolStrategy(min_size=min(size.min_actors, len(tokens)), max_size=size.max_actors),
+        batch_size=clips_per_batch,
+        compute=ActorPoolStrategy(
+            min_size=min(size.min_actors, n_batches),
+            max_size=size.max_actors,
+            max_tasks_in_flight_per_actor=BATCHES_AT_ACTOR,
+            max_concurrent_calls_per_actor=BATCHES_AT_ACTOR,
+            enable_true_multi_threading=True,  # the actor itself lets one batch at a time compute
+        ),
         num_gpus=size.gpus_per_actor,
         num_cpus=size.cpus_per_actor,
     )
@@ -145,42 +134,54 @@ def _keep(table: pa.Table, wanted: frozenset[str]) -> pa.Table:
 
 
 def _decode(table: pa.Table, data_root: str, image: ImageConfig) -> pa.Table:
+    cv2.setNumThreads(1)  # a decoder has one core; OpenCV would take all of them for each resize
     loaded: list[tuple[str, LoadedClip | Failure]] = []
     for row in table.to_pylist():
         clip = Clip.from_row(row)
         try:
-            loaded.append((clip.clip_token, load_clip(clip, data_root, image)))
+            item = load_clip(clip, data_root, image)
+            _ = item.arrays  # computed here, not in the actor: it travels with the clip
+            loaded.append((clip.clip_token, item))
         except InputError as error:
             loaded.append((clip.clip_token, Failure(str(error))))
-    return _pack(loaded)
+    return pack(loaded)
 
 
 class _ModelActor:
-    """Holds the model; each call runs a batch of clips. A clip that fails is tried once more on its own."""
+    """Holds the model; each call runs a batch of clips. A clip that fails is tried once more on its own.
 
-    def __init__(self, run_root: str, model_key: str, device: str, work: ClipWork) -> None:
-        torch.set_grad_enabled(False)
+    Calls overlap: while one batch computes, the first frames of the next one are brought to the device.
+    """
+
+    def __init__(self, run_root: str, model_key: str, device: str, work: ClipWork, clips_per_batch: int) -> None:
         self._model, info = load_model(Store(run_root), model_key, device)
         self._version = info["model_version"]
         self._device, self._work = device, work
+        self._rows = clips_per_batch if device == "cuda" else None  # shapes that never change run from a CUDA graph
+        self._turn = threading.Lock()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        rows = _unpack(table)
+        rows = unpack(table)
         good = [(token, item) for token, item in rows if isinstance(item, LoadedClip)]
         results: dict[str, Any] = {token: item for token, item in rows if isinstance(item, Failure)}
-        results.update(zip([token for token, _ in good], self._run([item for _, item in good])))
-        return _pack([(token, results[token]) for token, _ in rows])
+        with torch.no_grad(), ClipBatch([item for _, item in good], self._device, self._rows) as batch, self._turn:
+            results.update(zip([token for token, _ in good], self._run(batch)))
+        return pack([(token, results[token]) for token, _ in rows])
 
-    def _run(self, clips: list[LoadedClip]) -> list[Any]:
+    def _run(self, clips: ClipBatch) -> list[Any]:
         if not clips:
             return []
         try:
             return self._work(self._model, self._version, clips, self._device)
         except (ValueError, RuntimeError) as error:
-            if len(clips) > 1:
-                return [self._run([clip])[0] for clip in clips]
             require_working_device(self._device, error)
+            if len(clips) > 1:
+                return [self._run_alone(clip) for clip in clips]
             return [Failure(f"The model failed on clip {clips[0].clip.clip_token}: {' '.join(str(error).split())}.")]
+
+    def _run_alone(self, clip: LoadedClip) -> Any:
+        with ClipBatch([clip], self._device, self._rows) as alone:
+            return self._run(alone)[0]
 
 
 def require_working_device(device: str, error: Exception) -> None:
@@ -197,19 +198,5 @@ def require_working_device(device: str, error: Exception) -> None:
         raise InputError(f"The device {device} failed ({reason}): start the same command again to go on.") from error
 
 
-def _finish(table: pa.Table, finish: Callable[[str, Any], dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist([finish(token, item) for token, item in _unpack(table)])
-
-
-_PACKED = pa.schema([("clip_token", pa.string()), ("payload", pa.large_binary())])
-
-
-def _pack(rows: Sequence[tuple[str, Any]]) -> pa.Table:
-    """Objects between this pipeline's own tasks; never read from outside."""
-    tokens = [token for token, _ in rows]
-    return pa.table([tokens, [pickle.dumps(item, protocol=5) for _, item in rows]], schema=_PACKED)
-
-
-def _unpack(table: pa.Table) -> list[tuple[str, Any]]:
-    payloads = (pickle.loads(payload) for payload in table.column("payload").to_pylist())
-    return list(zip(table.column("clip_token").to_pylist(), payloads))
+def _finish(table: pa.Table, finish: ClipFinish) -> pa.Table:
+    return pa.Table.from_pylist(finish(unpack(table)))

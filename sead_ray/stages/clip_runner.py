@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,71 +17,121 @@ from sead_ray.config import ImageConfig
 from sead_ray.model.contract import BasePlanner, FrameBatch, PlannerOutput
 from sead_ray.nuscenes.images import ImageGeometry, decode_frame, frame_lidar2img, image_geometry, normalise
 from sead_ray.nuscenes.sequence import can_bus_deltas
-from sead_ray.records import Clip
+from sead_ray.records import CAMERAS, Clip
+from sead_ray.stages.frame_feed import ClipArrays, FrameFeed
 from sead_ray.storage import Store
 
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A clip with its decoded images: (T, 6, H, W, 3) uint8 RGB, padded; rows from `valid_height` on are padding."""
+    """A clip with its decoded images.
+
+    Attributes:
+        images: (T, 6, H, W, 3) uint8 RGB, padded; rows from `geometry.height` on are padding.
+        decode_s: seconds that decoding took.
+    """
 
     clip: Clip
     images: NDArray[np.uint8]
     geometry: ImageGeometry
+    decode_s: float = 0.0
+
+    @cached_property
+    def arrays(self) -> ClipArrays:
+        """What the model sees of the clip; computed once, and pickled with it, so that decoders can do it."""
+        frames = self.clip.frames
+        return ClipArrays(
+            images=self.images,
+            lidar2img=np.stack([frame_lidar2img(frame, self.geometry) for frame in frames]),
+            can_bus=can_bus_deltas(frames),
+            commands=np.array([int(frame.command) for frame in frames], np.int64),
+        )
 
 
 def load_clip(clip: Clip, data_root: str, image: ImageConfig) -> LoadedClip:
-    """Decodes all images of a clip.
+    """Decodes all images of a clip into one array.
 
     Raises:
         InputError: an image is missing, truncated, or of another size than the table says; names it.
     """
+    started = time.perf_counter()
     geometry = image_geometry(clip.frames[0], image)
     store = Store(data_root)
-    frames = [decode_frame(store, frame, image)[0] for frame in clip.frames]
-    return LoadedClip(clip, np.stack(frames), geometry)
+    shape = (len(clip.frames), len(CAMERAS), geometry.padded_height, geometry.width, 3)
+    images = np.empty(shape, np.uint8)
+    for frame, out in zip(clip.frames, images):
+        decode_frame(store, frame, image, out)
+    return LoadedClip(clip, images, geometry, time.perf_counter() - started)
+
+
+class ClipBatch(Sequence[LoadedClip]):
+    """Clips that go through a model together; their first frames are on the way to the device from the start.
+
+    Use as a context manager. The batch has `rows` rows on the device at every step, where that is given: rows without
+    a clip repeat another's input, so that shapes never change. Else it has as many rows as clips are left.
+    """
+
+    def __init__(self, clips: Sequence[LoadedClip], device: str, rows: int | None = None) -> None:
+        self._clips = list(clips)
+        self.feed = FrameFeed([clip.arrays for clip in clips], device, rows)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._clips[index]
+
+    def __enter__(self) -> ClipBatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.feed.close()
 
 
 def run_clips(
-    model: BasePlanner, clips: Sequence[LoadedClip], device: str
+    model: BasePlanner, clips: Sequence[LoadedClip], device: str, mark: Callable[[str], None] = lambda _: None
 ) -> Iterator[tuple[int, list[int], PlannerOutput]]:
     """Yields (t, indices of the clips that have a frame t, the model's output for them), t ascending.
 
-    A clip's result does not depend on its neighbours; shorter clips leave the batch when they end.
+    A clip's result does not depend on its neighbours; shorter clips leave the batch when they end. On a GPU nothing
+    waits for the device here: the next frames are copied beside the computation, and an output may still be under way
+    when it is yielded. An output is valid until the next one is asked for.
+
+    Args:
+        mark: called behind each part of a step with its name: wait (for the frame), model, and work (what was done
+            with the output).
     """
-    inputs = [_ClipInputs.of(loaded) for loaded in clips]
-    lengths = [len(loaded.clip.frames) for loaded in clips]
+    if not clips:
+        return
+    if not isinstance(clips, ClipBatch):
+        with ClipBatch(clips, device) as batch:
+            yield from run_clips(model, batch, device, mark)
+        return
+    valid_height = clips[0].geometry.height
     history: Tensor | None = None
-    active = list(range(len(clips)))
-    for t in range(max(lengths, default=0)):
-        alive = [row for row, index in enumerate(active) if lengths[index] > t]
-        if history is not None and len(alive) < len(active):
-            history = history[alive]
-        active = [active[row] for row in alive]
+    for frame in clips.feed:
+        mark("wait")
+        step = frame.step
+        if history is not None and step.kept is not None:
+            history = history[step.kept]
         with torch.inference_mode():
-            output = model(_batch([inputs[index] for index in active], t, device), history)
-        history = output.bev
-        yield t, active, output
+            batch = FrameBatch(normalise(frame.images, valid_height), frame.lidar2img, frame.can_bus)
+            output = model(batch, history)
+            history = output.bev
+            seen = output if len(step.active) == len(step.sources) else rows_of(output, step.active_rows)
+        mark("model")
+        yield step.t, step.active, seen
+        mark("work")
 
 
-@dataclass(frozen=True)
-class _ClipInputs:
-    images: NDArray[np.uint8]
-    valid_height: int
-    lidar2img: NDArray[np.float32]  # (T, 6, 4, 4)
-    can_bus: NDArray[np.float64]  # (T, 18)
-
-    @classmethod
-    def of(cls, loaded: LoadedClip) -> _ClipInputs:
-        frames = loaded.clip.frames
-        lidar2img = np.stack([frame_lidar2img(frame, loaded.geometry) for frame in frames])
-        return cls(loaded.images, loaded.geometry.height, lidar2img, can_bus_deltas(frames))
+# Axes of an output's tensors that stand before its clips: L decoder layers.
+_LAYERED = ("class_logits", "boxes", "map_class_logits", "map_boxes", "map_points")
 
 
-def _batch(inputs: list[_ClipInputs], t: int, device: str) -> FrameBatch:
-    images = torch.from_numpy(np.stack([item.images[t] for item in inputs])).to(device)
-    return FrameBatch(
-        images=normalise(images, inputs[0].valid_height),
-        lidar2img=torch.from_numpy(np.stack([item.lidar2img[t] for item in inputs])).to(device),
-        can_bus=torch.from_numpy(np.stack([item.can_bus[t] for item in inputs])).to(device),
-    )
+def rows_of(output: PlannerOutput, rows: Sequence[int]) -> PlannerOutput:
+    """A part of the batch. Row by row, since an index would have to be brought to the device."""
+    parts = {}
+    for item in fields(output):
+        value, axis = getattr(output, item.name), int(item.name in _LAYERED)
+        parts[item.name] = torch.stack([value.select(axis, row) for row in rows], dim=axis)
+    return type(output)(**parts)

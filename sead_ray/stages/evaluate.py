@@ -28,11 +28,12 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.adopt import adopt_model
-from sead_ray.stages.clip_pipeline import Failure, pipeline_size, run_pipeline
+from sead_ray.stages.clip_pipeline import Failure, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.detection import detection_report
 from sead_ray.stages.label_store import read_labels
+from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress, say
 from sead_ray.storage import Store
 
@@ -97,6 +98,7 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
     connect()
     records: dict[str, list[FramePlanning]] = {name: [] for name in PLANNERS}
     perception: list[ClipPerception] = []
+    clips_per_batch = config.evaluate.clips_per_batch or config.score.clips_per_batch
     with Progress(stage, len(clips), "clip") as progress:
         for row in run_pipeline(
             run,
@@ -105,8 +107,8 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
             model_key,
             [clip.clip_token for clip in clips],
             work=partial(predict_clips, decode=config.evaluate.perception),
-            finish=partial(_judge, run_root=run.root, config=config),
-            size=pipeline_size(config.score, config.evaluate.clips_per_batch, 1, config.evaluate.max_actors),
+            finish=partial(_judge_all, run_root=run.root, config=config),
+            size=pipeline_size(config.score, clips_per_batch, None, config.evaluate.max_actors),
         ):
             for name in PLANNERS:
                 records[name] += [FramePlanning.from_row(item) for item in row[name]]
@@ -163,6 +165,10 @@ def predict_clips(
 def _commanded_plans(output: PlannerOutput, commands: list[int]) -> NDArray[np.float32]:
     """(B, 6, 2)"""
     return output.plans_m.float().cpu()[torch.arange(len(commands)), torch.tensor(commands)].numpy()
+
+
+def _judge_all(results: Sequence[tuple[str, Any]], run_root: str, config: RunConfig) -> list[dict[str, Any]]:
+    return [_judge(token, result, run_root, config) for token, result in results]
 
 
 def _judge(token: str, result: Any, run_root: str, config: RunConfig) -> dict[str, Any]:

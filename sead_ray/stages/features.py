@@ -24,10 +24,11 @@ from sead_ray.records import CAMERAS, ClipFeatures
 from sead_ray.schemas import FEATURE_SCHEMA
 from sead_ray.selection.vaal_networks import IMAGE_SIDE
 from sead_ray.stages import layout
-from sead_ray.stages.clip_pipeline import Failure, pipeline_size, run_pipeline
+from sead_ray.stages.clip_pipeline import Failure, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.ledger import Ledger
+from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress
 from sead_ray.stages.score import pool_tokens
 from sead_ray.storage import Store
@@ -86,7 +87,7 @@ def _features_of(model: Any, version: str, loaded: LoadedClip, device: str) -> C
     frames = np.unique(np.linspace(0, n_frames - 1, min(n_frames, MAX_FRAMES)).round().astype(int))
     means = []
     for frame in frames:
-        images = torch.from_numpy(loaded.images[frame][None]).to(device)
+        images = torch.from_numpy(loaded.images[frame][None].copy()).to(device)  # the store's memory is read-only
         with torch.inference_mode():
             last = model.backbone(normalise(images, loaded.geometry.height).flatten(0, 1))[-1]
         means.append(last.float().mean(dim=(0, 2, 3)).cpu().numpy())
@@ -96,8 +97,10 @@ def _features_of(model: Any, version: str, loaded: LoadedClip, device: str) -> C
     return ClipFeatures(loaded.clip.clip_token, version, "ok", "", n_frames, embedding, small.tobytes())
 
 
-def _finish(token: str, result: Any, ledger: Ledger, version: str) -> dict[str, Any]:
-    if isinstance(result, Failure):
-        result = ClipFeatures(token, version, "failed", result.reason)
-    ledger.add(token, result.to_row())
-    return {"clip_token": token, "status": result.status}
+def _finish(results: Sequence[tuple[str, Any]], ledger: Ledger, version: str) -> list[dict[str, Any]]:
+    features = [
+        ClipFeatures(token, version, "failed", result.reason) if isinstance(result, Failure) else result
+        for token, result in results
+    ]
+    ledger.add([item.to_row() for item in features])
+    return [{"clip_token": item.clip_token, "status": item.status} for item in features]

@@ -8,26 +8,29 @@ does not hold; parts of another model are never looked at. When all clips are do
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from sead_ray.config import RunConfig, ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.commands import ego_future
-from sead_ray.records import ClipScore
+from sead_ray.records import Clip, ClipScore
 from sead_ray.schemas import CLIP_SCHEMA, SCORE_SCHEMA
 from sead_ray.scoring.clip_score import failed_score, score_clip
-from sead_ray.scoring.features import FrameFeatures, extract_features
+from sead_ray.scoring.features import FrameFeatures, PackedFeatures, pack_features, unpack_features
 from sead_ray.stages import layout
-from sead_ray.stages.clip_pipeline import Failure, pipeline_size, run_pipeline
+from sead_ray.stages.clip_pipeline import Failure, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.ledger import Ledger
+from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress
 from sead_ray.storage import Store
-
-Features = tuple[LoadedClip, list[FrameFeatures]]
 
 
 def score_pool(
@@ -67,8 +70,8 @@ def score_pool(
             config.image,
             model_key,
             pending,
-            work=partial(_features, config=score),
-            finish=partial(_score, ledger=ledger, version=version, config=score),
+            work=partial(clip_features, config=score),
+            finish=partial(_score_all, ledger=ledger, version=version, config=score),
             size=pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors),
         ):
             progress.advance()
@@ -102,22 +105,47 @@ def score_loaded_clips(
     model: Any, version: str, clips: Sequence[LoadedClip], device: str, config: ScoreConfig
 ) -> list[ClipScore]:
     """Scores decoded clips in this process: the same arithmetic as the pool's, for the service."""
-    features = _features(model, version, clips, device, config)
+    features = clip_features(model, version, clips, device, config)
     return [_clip_score(clip, frames, version, config) for clip, frames in features]
 
 
-def _features(
-    model: Any, _version: str, clips: Sequence[LoadedClip], device: str, config: ScoreConfig
-) -> list[tuple[Any, list[FrameFeatures]]]:
-    """Reduced features of every frame; the clips come back without their images."""
+def clip_features(
+    model: Any,
+    _version: str,
+    clips: Sequence[LoadedClip],
+    device: str,
+    config: ScoreConfig,
+    mark: Callable[[str], None] = lambda _: None,
+) -> list[tuple[Clip, list[FrameFeatures]]]:
+    """Reduced features of every frame; the clips come back without their images.
+
+    They leave the device together at the end, so that no frame waits for the one before. `mark`: see `run_clips`.
+    """
+    commands = _commands_on_device(clips, device)
+    bev_hw = model.bev_hw if config.bev_shift else None
+    owners: list[int] = []
+    packed: list[PackedFeatures] = []
+    for t, active, output in run_clips(model, clips, device, mark):
+        mounting = None
+        if config.distance_from == "ego":
+            mounting = [clips[index].clip.frames[t].ego_from_lidar.matrix for index in active]
+        commanded = commands[t] if len(active) == len(clips) else torch.stack([commands[t, index] for index in active])
+        packed.append(pack_features(output, commanded, config, mounting, bev_hw))
+        owners += active
     frames: list[list[FrameFeatures]] = [[] for _ in clips]
-    for t, active, output in run_clips(model, clips, device):
-        commands = [clips[index].clip.frames[t].command for index in active]
-        ego_from_lidar = [clips[index].clip.frames[t].ego_from_lidar.matrix for index in active]
-        bev_hw = model.bev_hw if config.bev_shift else None
-        for index, item in zip(active, extract_features(output, commands, config, ego_from_lidar, bev_hw)):
-            frames[index].append(item)
+    if packed:
+        flat = torch.cat([item.flat for item in packed]).cpu().numpy()
+        for index, features in zip(owners, unpack_features(flat, packed[0].shapes)):
+            frames[index].append(features)
     return [(loaded.clip, items) for loaded, items in zip(clips, frames)]
+
+
+def _commands_on_device(clips: Sequence[LoadedClip], device: str) -> Tensor:
+    """(T, B) int64, in one transfer; 0 behind a clip's end."""
+    commands = np.zeros((max((len(loaded.clip.frames) for loaded in clips), default=0), len(clips)), np.int64)
+    for column, loaded in enumerate(clips):
+        commands[: len(loaded.clip.frames), column] = loaded.arrays.commands
+    return torch.from_numpy(commands).to(device)
 
 
 def _clip_score(clip: Any, frames: list[FrameFeatures], version: str, config: ScoreConfig) -> ClipScore:
@@ -127,14 +155,20 @@ def _clip_score(clip: Any, frames: list[FrameFeatures], version: str, config: Sc
     return score_clip(clip.clip_token, timestamps_us, frames, futures, version, config)
 
 
-def _score(token: str, result: Any, ledger: Ledger, version: str, config: ScoreConfig) -> dict[str, Any]:
-    """Feature shift of one clip (CPU), and its entry in the ledger."""
+def score_features(token: str, result: Any, version: str, config: ScoreConfig) -> ClipScore:
+    """Feature shift of one clip (CPU) from what `clip_features` gave for it, or the record of its failure."""
     if isinstance(result, Failure):
-        score = failed_score(token, version, result.reason)
-    else:
-        score = _clip_score(*result, version, config)
-    ledger.add(token, score.to_row())
-    return {"clip_token": token, "status": score.status}
+        return failed_score(token, version, result.reason)
+    return _clip_score(*result, version, config)
+
+
+def _score_all(
+    results: Sequence[tuple[str, Any]], ledger: Ledger, version: str, config: ScoreConfig
+) -> list[dict[str, Any]]:
+    """Scores of a batch of clips, and their entry in the ledger."""
+    scores = [score_features(token, result, version, config) for token, result in results]
+    ledger.add([score.to_row() for score in scores])
+    return [{"clip_token": score.clip_token, "status": score.status} for score in scores]
 
 
 def _facts(rows: list[dict[str, Any]], version: str, seconds: float) -> dict[str, Any]:

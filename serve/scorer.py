@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from sead_ray.config import ServeConfig
 from sead_ray.errors import InputError
+from sead_ray.model.inference import InferenceModel, precision_on
 from sead_ray.model.weights import CARD, load_model
 from sead_ray.records import ClipScore
 from sead_ray.stages import layout
@@ -42,9 +43,10 @@ class LocalScorer:
     def __init__(self, model_dir: str, device: str) -> None:
         """Raises `InputError` where the folder holds no model that the service can use."""
         parent, _, name = Store(model_dir).root.rpartition("/")
-        self._model, card = load_model(Store(parent), name, device)
+        model, card = load_model(Store(parent), name, device)
         self._device = device
-        self._info = model_info(card, sum(value.numel() for value in self._model.parameters()), model_dir)
+        self._info = model_info(card, sum(value.numel() for value in model.parameters()), model_dir)
+        self._model = InferenceModel(model, precision_on(device, self._info.score.precision))
         self._lock = asyncio.Lock()
 
     async def info(self) -> ModelInfo:

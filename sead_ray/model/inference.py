@@ -18,7 +18,15 @@ from sead_ray.model.folding import fold_for_good
 from sead_ray.model.fused_resnet import fuse_resnet
 
 Precision = Literal["fp32", "mixed", "bf16"]
+Wanted = Literal["auto", "fp32", "mixed", "bf16"]
 WARM_UP = 3  # calls before the recording: cuDNN chooses its kernels, Triton compiles its own
+
+
+def precision_on(device: str, wanted: Wanted) -> Precision:
+    """What a configured precision means on a device: auto is mixed on CUDA, fp32 elsewhere."""
+    if wanted == "auto":
+        return "mixed" if torch.device(device).type == "cuda" else "fp32"
+    return wanted
 
 
 class InferenceModel:

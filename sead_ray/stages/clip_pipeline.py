@@ -21,6 +21,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
+from sead_ray.model.inference import InferenceModel, Precision, Wanted, precision_on
 from sead_ray.model.weights import CARD, load_model, require_images_as_trained
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
@@ -42,7 +43,7 @@ class Failure:
     reason: str
 
 
-# What a model actor computes of a batch: (model, model version, clips, device) -> one picklable result a clip.
+# What a model actor computes of a batch: (`InferenceModel`, version, clips, device) -> one picklable result a clip.
 ClipWork = Callable[[Any, str, Sequence[LoadedClip], str], list[Any]]
 # What CPU tasks make of a batch's results: (clip token, result or Failure) of each clip -> one small row each.
 ClipFinish = Callable[[Sequence[tuple[str, Any]]], list[dict[str, Any]]]
@@ -57,6 +58,7 @@ def run_pipeline(
     work: ClipWork,
     finish: ClipFinish,
     size: PipelineSize,
+    precision: Wanted = "fp32",
 ) -> Iterator[dict[str, Any]]:
     """Streams the clips `tokens` through decoding, the model and `finish`; yields what `finish` returned, unordered.
 
@@ -69,6 +71,7 @@ def run_pipeline(
     if not tokens:
         return
     require_images_as_trained(run.read_json(f"{model_key}/{CARD}"), image, run.path(model_key))
+    device = device_for(size.gpus_per_actor)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = size.no_progress_timeout_s
@@ -88,7 +91,7 @@ def run_pipeline(
     )
     modelled = decoded.map_batches(
         _ModelActor,
-        fn_constructor_args=[run.root, model_key, device_for(size.gpus_per_actor), work, clips_per_batch],
+        fn_constructor_args=[run.root, model_key, device, precision_on(device, precision), work, clips_per_batch],
         batch_format="pyarrow",
         batch_size=clips_per_batch,
         compute=ActorPoolStrategy(
@@ -153,8 +156,11 @@ class _ModelActor:
     Calls overlap: while one batch computes, the first frames of the next one are brought to the device.
     """
 
-    def __init__(self, run_root: str, model_key: str, device: str, work: ClipWork, clips_per_batch: int) -> None:
-        self._model, info = load_model(Store(run_root), model_key, device)
+    def __init__(
+        self, run_root: str, model_key: str, device: str, precision: Precision, work: ClipWork, clips_per_batch: int
+    ) -> None:
+        model, info = load_model(Store(run_root), model_key, device)
+        self._model = InferenceModel(model, precision)
         self._version = info["model_version"]
         self._device, self._work = device, work
         self._rows = clips_per_batch if device == "cuda" else None  # shapes that never change run from a CUDA graph

@@ -156,7 +156,7 @@ def predict_clips(
             plans[index].append(plan)
         if not decode or not isinstance(output, VADOutput):
             continue
-        for index, frame, found in zip(active, frames, decode_predictions(output, model.size.pc_range)):
+        for index, frame, found in zip(active, frames, decode_predictions(output, model.planner.size.pc_range)):
             found.require_sound(frame.token)
             predictions[index].append(found)
     return [ClipOutput(loaded.clip, np.stack(plan), found) for loaded, plan, found in zip(clips, plans, predictions)]

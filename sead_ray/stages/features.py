@@ -89,7 +89,7 @@ def _features_of(model: Any, version: str, loaded: LoadedClip, device: str) -> C
     for frame in frames:
         images = torch.from_numpy(loaded.images[frame][None].copy()).to(device)  # the store's memory is read-only
         with torch.inference_mode():
-            last = model.backbone(normalise(images, loaded.geometry.height).flatten(0, 1))[-1]
+            last = model.planner.backbone(normalise(images, loaded.geometry.height).flatten(0, 1))[-1]
         means.append(last.float().mean(dim=(0, 2, 3)).cpu().numpy())
     embedding = np.mean(means, axis=0, dtype=np.float64).astype(np.float32).tolist()
     front = loaded.images[n_frames // 2][CAMERAS.index("CAM_FRONT")][: loaded.geometry.height, : loaded.geometry.width]

@@ -73,6 +73,7 @@ def score_pool(
             work=partial(clip_features, config=score),
             finish=partial(_score_all, ledger=ledger, version=version, config=score),
             size=pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors),
+            precision=score.precision,
         ):
             progress.advance()
     rows = ledger.rows(tokens)

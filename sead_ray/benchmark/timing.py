@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,6 +58,33 @@ class Stopwatch:
 
     def medians(self) -> dict[str, float]:
         return {name: statistics.median(values) for name, values in self.seconds.items()}
+
+
+class StageClock:
+    """Seconds between marks, summed by the name of the later one; on a GPU measured there, and nothing waits for it."""
+
+    def __init__(self, device: str) -> None:
+        self._on_gpu = torch.device(device).type == "cuda"
+        self._marks: list[tuple[str, Any]] = []
+        self.mark("")
+
+    def mark(self, name: str) -> None:
+        if not self._on_gpu:
+            self._marks.append((name, time.perf_counter()))
+            return
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._marks.append((name, event))
+
+    def totals(self) -> dict[str, float]:
+        """Waits for the last mark."""
+        if self._on_gpu:
+            self._marks[-1][1].synchronize()
+        seconds: dict[str, float] = {}
+        for (_, before), (name, after) in pairwise(self._marks):
+            taken = before.elapsed_time(after) / 1000 if self._on_gpu else after - before
+            seconds[name] = seconds.get(name, 0.0) + taken
+        return seconds
 
 
 def median_ratio(values: list[float], base: list[float]) -> float:

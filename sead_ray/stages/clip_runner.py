@@ -18,7 +18,7 @@ from sead_ray.model.contract import BasePlanner, FrameBatch, PlannerOutput
 from sead_ray.nuscenes.images import ImageGeometry, decode_frame, frame_lidar2img, image_geometry, normalise
 from sead_ray.nuscenes.sequence import can_bus_deltas
 from sead_ray.records import CAMERAS, Clip
-from sead_ray.stages.frame_feed import ClipArrays, FrameFeed
+from sead_ray.stages.frame_feed import ClipArrays, DeviceFrame, FrameFeed
 from sead_ray.storage import Store
 
 
@@ -115,13 +115,17 @@ def run_clips(
         if history is not None and step.kept is not None:
             history = history[step.kept]
         with torch.inference_mode():
-            batch = FrameBatch(normalise(frame.images, valid_height), frame.lidar2img, frame.can_bus)
-            output = model(batch, history)
+            output = run_step(model, frame, valid_height, history)
             history = output.bev
             seen = output if len(step.active) == len(step.sources) else rows_of(output, step.active_rows)
         mark("model")
         yield step.t, step.active, seen
         mark("work")
+
+
+def run_step(model: BasePlanner, frame: DeviceFrame, valid_height: int, history: Tensor | None) -> PlannerOutput:
+    """One step of a batch whose images, as they were decoded, are on the device."""
+    return model(FrameBatch(normalise(frame.images, valid_height), frame.lidar2img, frame.can_bus), history)
 
 
 # Axes of an output's tensors that stand before its clips: L decoder layers.

@@ -14,9 +14,11 @@ from nuscenes.map_expansion.map_api import NuScenesMap
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.data_classes import LidarPointCloud
 from nuscenes.utils.geometry_utils import points_in_box
+from shapely.geometry import MultiPolygon, Polygon
 
 from sead_ray.config import WorldConfig
 from sead_ray.errors import InputError
+from sead_ray.nuscenes.map_drawing import mend_devkit, polygon_patch
 from sead_ray.synthetic import generate_world
 from sead_ray.synthetic.episode import overlapping
 from sead_ray.synthetic.plan import plan_world
@@ -123,6 +125,36 @@ def test_the_devkit_draws_it(nusc: NuScenes, world_root: Path, tmp_path: Path) -
     shown = next(row for row in nusc.sample_annotation if row["visibility_token"] == "4" and row["num_lidar_pts"] > 20)
     nusc.render_annotation(shown["token"], out_path=str(tmp_path / "annotation.png"))
     assert (tmp_path / "annotation.png").stat().st_size > 5000
+
+
+def test_the_devkit_draws_its_maps(nusc: NuScenes, world_root: Path, tmp_path: Path) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    mend_devkit()
+    scene = nusc.scene[0]
+    town = NuScenesMap(str(world_root), nusc.get("log", scene["log_token"])["location"])
+    town.render_layers(["drivable_area", "walkway", "ped_crossing"])
+    town.render_map_patch((100, 100, 300, 300), ["drivable_area", "lane", "stop_line"])
+    layers = ["road_segment", "lane", "ped_crossing", "walkway"]
+    town.render_map_in_image(nusc, scene["first_sample_token"], layer_names=layers)
+    town.render_egoposes_on_fancy_map(nusc, [scene["token"]], verbose=False)
+    for number in plt.get_fignums():
+        figure = plt.figure(number)
+        assert any(axes.patches for axes in figure.axes)
+        figure.savefig(tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").stat().st_size > 5000
+    plt.close("all")
+
+
+def test_a_polygon_keeps_its_holes() -> None:
+    ring = Polygon([(0, 0), (4, 0), (4, 4), (0, 4)], [[(1, 1), (3, 1), (3, 3), (1, 3)]])
+    other = Polygon([(9, 9), (10, 9), (10, 10)])
+    path = polygon_patch(MultiPolygon([ring, other]), fc="red").get_path()
+    inside = path.contains_points([(0.5, 0.5), (2, 2), (9.8, 9.5), (7, 7)])
+    assert inside.tolist() == [True, False, True, False]
+    assert len(polygon_patch(Polygon()).get_path().vertices) == 0
+    with pytest.raises(TypeError, match="Polygon"):
+        polygon_patch([(0, 0), (1, 1)])
 
 
 def test_truth_lies_beside_the_data_set(nusc: NuScenes, world_root: Path) -> None:

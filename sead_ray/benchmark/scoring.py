@@ -118,7 +118,7 @@ def markdown(result: dict[str, Any]) -> str:
     cells = {
         "date": result["date"],
         "hardware": f"{result['n_actors']} x {result['device_name']}, {result['cpus']:.0f} CPUs",
-        "model": f"{result['model']}, {result['clips_per_batch']} clips a batch",
+        "model": f"{result['model']}, {result['precision']}, {result['clips_per_batch']} clips a batch",
         "frames/s end to end": f"{result['fps']:.1f}",
         "model alone": f"{result['model_fps']:.1f}",
         "image network": f"{result['backbone_fps']:.1f}",

@@ -138,7 +138,8 @@ class _Recording:
                 run(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        # The next frames are copied to the device by another thread meanwhile: only this one's calls are recorded.
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._output = run(*self._inputs)
         torch.backends.cudnn.benchmark = benchmark
 

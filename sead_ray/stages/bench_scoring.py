@@ -20,6 +20,7 @@ from sead_ray.benchmark.scoring import ScoringBenchConfig, ceiling, time_alone, 
 from sead_ray.benchmark.timing import StageClock, peak_memory_gib
 from sead_ray.config import DataConfig, RunConfig, ScoreConfig, WorldConfig
 from sead_ray.errors import InputError
+from sead_ray.model.inference import InferenceModel, precision_on
 from sead_ray.model.presets import resolve
 from sead_ray.model.vad import VAD
 from sead_ray.model.weights import CARD, load_model, save_model
@@ -177,6 +178,7 @@ def _score(
             work=partial(_timed_features, config=config.score),
             finish=partial(_timed_scores, ledger=ledger, version=version, config=config.score),
             size=size,
+            precision=config.score.precision,
         ):
             rows.append(row)
             progress.advance()
@@ -272,7 +274,9 @@ def _model_alone(run_root: str, root: str, config: ScoringBenchConfig, size: Pip
     """Frames per second of model and image network on a batch whose images are on the device."""
     device = device_for(size.gpus_per_actor)
     run = Store(run_root)
-    model, _ = load_model(run, MODEL, device)
+    precision = precision_on(device, config.score.precision)
+    model = InferenceModel(load_model(run, MODEL, device)[0], precision)
+    network: Any = model.planner
     clip = _first_clip(run)
     loaded = load_clip(dataclasses.replace(clip, frames=clip.frames[:2]), root, config.image)
     valid_height = loaded.geometry.height
@@ -281,13 +285,18 @@ def _model_alone(run_root: str, root: str, config: ScoringBenchConfig, size: Pip
         history = run_step(model, frame, valid_height, None).bev.clone()
         rates = time_alone(
             lambda: run_step(model, frame, valid_height, history),
-            lambda: model.image_features(normalise(frame.images, valid_height)),
+            lambda: network.image_features(normalise(frame.images, valid_height)),
             size.clips_per_batch,
             torch.device(device),
             config.repeats,
         )
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    return {"model_fps": rates["model"], "backbone_fps": rates["backbone"], "device_name": name}
+    return {
+        "model_fps": rates["model"],
+        "backbone_fps": rates["backbone"],
+        "device_name": name,
+        "precision": precision,
+    }
 
 
 def _frames(batch: ClipBatch) -> Iterator[Any]:

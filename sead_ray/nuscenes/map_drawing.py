@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry.polygon import orient
 
 
 def mend_devkit() -> None:
@@ -31,7 +32,8 @@ def polygon_patch(polygon: Polygon | MultiPolygon, **style: Any) -> PathPatch:
     if not isinstance(polygon, Polygon | MultiPolygon):
         raise TypeError(f"A shapely Polygon or MultiPolygon is wanted, not {type(polygon).__name__}.")
     parts = polygon.geoms if isinstance(polygon, MultiPolygon) else [polygon]
-    rings = [ring for part in parts if not part.is_empty for ring in (part.exterior, *part.interiors)]
+    # holes run the other way round: that is what leaves them empty
+    rings = [ring for part in map(orient, parts) if not part.is_empty for ring in (part.exterior, *part.interiors)]
     if not rings:
         return PathPatch(Path(np.zeros((0, 2))), **style)
     return PathPatch(Path.make_compound_path(*(_closed(np.asarray(ring.coords)[:, :2]) for ring in rings)), **style)

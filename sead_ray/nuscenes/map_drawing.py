@@ -20,7 +20,8 @@ def mend_devkit() -> None:
     """Lets `render_layers`, `render_map_patch`, `render_map_in_image` and their kin draw. May be called again."""
     from nuscenes.map_expansion import map_api
 
-    map_api.descartes = SimpleNamespace(PolygonPatch=polygon_patch)  # the only name of it that the devkit uses
+    # PolygonPatch is the only name of descartes that the devkit uses
+    vars(map_api)["descartes"] = SimpleNamespace(PolygonPatch=polygon_patch)
 
 
 def polygon_patch(polygon: Polygon | MultiPolygon, **style: Any) -> PathPatch:
@@ -33,7 +34,8 @@ def polygon_patch(polygon: Polygon | MultiPolygon, **style: Any) -> PathPatch:
         raise TypeError(f"A shapely Polygon or MultiPolygon is wanted, not {type(polygon).__name__}.")
     parts = polygon.geoms if isinstance(polygon, MultiPolygon) else [polygon]
     # holes run the other way round: that is what leaves them empty
-    rings = [ring for part in map(orient, parts) if not part.is_empty for ring in (part.exterior, *part.interiors)]
+    whole = [orient(part) for part in parts if not part.is_empty]
+    rings = [ring for part in whole for ring in (part.exterior, *part.interiors)]
     if not rings:
         return PathPatch(Path(np.zeros((0, 2))), **style)
     return PathPatch(Path.make_compound_path(*(_closed(np.asarray(ring.coords)[:, :2]) for ring in rings)), **style)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,8 @@ def unpack(table: pa.Table) -> list[tuple[str, Any]]:
     rows = []
     for batch in table.to_batches():
         tokens, payloads, arrays = (batch.column(name) for name in _SCHEMA.names)
-        for row in range(batch.num_rows):
-            large = arrays[row].as_buffer()
-            payload = pickle.loads(payloads[row].as_buffer(), buffers=[large] if large is not None else [])
-            rows.append((tokens[row].as_py(), payload))
+        for token, payload, large in zip(tokens.to_pylist(), _values(payloads), _values(arrays)):
+            rows.append((token, pickle.loads(payload, buffers=[large] if large is not None else [])))
     return rows
 
 
@@ -56,3 +55,11 @@ def _one_binary(data: pa.Buffer | None) -> pa.Array:
         return pa.nulls(1, pa.large_binary())
     offsets = pa.py_buffer(np.array([0, data.size], np.int64))
     return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, data])
+
+
+def _values(column: pa.Array) -> list[pa.Buffer | None]:
+    """The values as parts of the column's memory; a pyarrow scalar would be a copy."""
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1].tolist()
+    valid = column.is_valid().to_pylist()
+    return [data.slice(start, stop - start) if there else None for there, (start, stop) in zip(valid, pairwise(ends))]

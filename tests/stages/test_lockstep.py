@@ -151,9 +151,10 @@ def test_every_step_brings_the_frames_of_its_clips() -> None:
 
 def test_frames_are_not_gathered_far_ahead() -> None:
     feed = FrameFeed([arrays(20)], "cpu")
-    for frame in feed:
-        assert feed._staged.qsize() <= FRAMES_AHEAD
-    assert frame.step.t == 19
+    for t, frame in enumerate(feed):
+        assert frame.step.t == t
+        assert feed._staged.qsize() < FRAMES_AHEAD
+    assert t == 19
 
 
 def test_a_feed_can_be_left_early() -> None:
@@ -169,10 +170,13 @@ def test_an_error_in_the_thread_is_raised_where_the_frame_is_asked_for() -> None
         list(FrameFeed([broken], "cpu"))
 
 
+def raise_at(t: int) -> None:
+    raise RuntimeError(f"mine, at {t}")
+
+
 def test_an_error_of_the_caller_ends_the_thread(model: VAD, clips: list[LoadedClip]) -> None:
-    with ClipBatch(clips, "cpu") as batch, pytest.raises(RuntimeError, match="mine"):
-        for _ in run_clips(model, batch, "cpu"):
-            raise RuntimeError("mine")
+    with pytest.raises(RuntimeError, match="mine"), ClipBatch(clips, "cpu") as batch:
+        raise_at(next(run_clips(model, batch, "cpu"))[0])
     assert not batch.feed._thread.is_alive()
 
 

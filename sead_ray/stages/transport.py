@@ -31,6 +31,7 @@ def unpack(table: pa.Table) -> list[tuple[str, Any]]:
     for batch in table.to_batches():
         tokens, payloads, arrays = (batch.column(name) for name in _SCHEMA.names)
         for token, payload, large in zip(tokens.to_pylist(), _values(payloads), _values(arrays)):
+            assert payload is not None
             rows.append((token, pickle.loads(payload, buffers=[large] if large is not None else [])))
     return rows
 

@@ -199,6 +199,7 @@ def _figures(rows: list[dict[str, Any]], seconds: float, sampler: GpuSampler, si
     n_frames = sum(row["n_frames"] for row in good)
     rates = window_rates([(row["finished_s"], row["n_frames"]) for row in good], 2 * len(actors) * size.clips_per_batch)
     inside = [batch for batch in batches.values() if rates["start_s"] < batch["stopped_s"] <= rates["stop_s"]]
+    inside = inside or list(batches.values())  # a short run, whose last scores came late
     frames_inside = max(1, sum(batch["n_frames"] for batch in inside))
     per_frame = {
         name: 1000 * sum(batch[name] for batch in inside) / frames_inside

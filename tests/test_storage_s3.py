@@ -80,5 +80,5 @@ def test_a_google_bucket_is_addressed_without_being_asked() -> None:
     store = Store("gs://bucket/runs/")
     assert store.path("a/b") == "gs://bucket/runs/a/b"
     assert not store.is_local
-    fs, path = store._open("a")
+    fs, path = store.filesystem("a")
     assert (fs.type_name, path) == ("gcs", "bucket/runs/a")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import cycle, islice
 from typing import Any
 
 import cv2
@@ -18,29 +17,24 @@ import torch
 from sead_ray.benchmark.gpu_sampler import GpuSampler
 from sead_ray.benchmark.scoring import ScoringBenchConfig, ceiling, time_alone, window_rates
 from sead_ray.benchmark.timing import StageClock, peak_memory_gib
-from sead_ray.config import DataConfig, RunConfig, ScoreConfig, WorldConfig
+from sead_ray.config import ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.model.inference import InferenceModel, precision_on
-from sead_ray.model.presets import resolve
-from sead_ray.model.vad import VAD
-from sead_ray.model.weights import CARD, load_model, save_model
+from sead_ray.model.weights import CARD, load_model
 from sead_ray.nuscenes.images import normalise
 from sead_ray.records import Clip, ClipScore
-from sead_ray.schemas import CLIP_SCHEMA, SCORE_SCHEMA
-from sead_ray.stages import layout
-from sead_ray.stages.adopt import adopt_model
+from sead_ray.schemas import SCORE_SCHEMA
+from sead_ray.stages.bench_pool import MODEL, first_clip, write_model, write_pool
 from sead_ray.stages.clip_pipeline import run_pipeline
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip, run_step
 from sead_ray.stages.cluster import connect, device_for
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import PipelineSize, clips_that_fit, pipeline_size
-from sead_ray.stages.prepare import ensure_world, prepare
 from sead_ray.stages.progress import Progress, say
 from sead_ray.stages.score import clip_features, score_features
 from sead_ray.storage import Store
 
-MODEL, PARTS, SCORES = "model", "score_parts", "scores.parquet"
-INTERVAL_US = 500_000
+PARTS, SCORES = "score_parts", "scores.parquet"
 
 
 def bench_scoring(config: ScoringBenchConfig, command: str) -> dict[str, Any]:
@@ -51,8 +45,8 @@ def bench_scoring(config: ScoringBenchConfig, command: str) -> dict[str, Any]:
     """
     connect()
     run, root = Store(config.run_dir), Store(config.root).root
-    tokens = _write_pool(run, root, config)
-    _write_model(run, config)
+    tokens = write_pool(run, root, config)
+    write_model(run, config)
     size = _fitted(run, config)
     decode_fps = _decoders_alone(run, root, config)
     measured = _score(run, root, config, tokens, size)
@@ -71,76 +65,16 @@ def bench_scoring(config: ScoringBenchConfig, command: str) -> dict[str, Any]:
     return {**result, **ceiling(result)}
 
 
-def _write_pool(run: Store, root: str, config: ScoringBenchConfig) -> list[str]:
-    """Writes the clips to score; returns their tokens."""
-    if config.clips_from:
-        source, key = Store(config.clips_from), layout.CLIPS_FILE
-        rows = [row for row in source.iter_rows(key, CLIP_SCHEMA) if row["split"] == "pool"]
-    else:
-        rows = [_lengthened(row, config.frames) for row in _generated(run, root, config)]
-    if not rows:
-        raise InputError(f"{config.clips_from} holds no clip of a pool.")
-    copies = [
-        {**row, "clip_token": f"{number:05d}-{row['clip_token']}", "split": "pool"}
-        for number, row in enumerate(islice(cycle(rows), config.clips))
-    ]
-    run.write_table(layout.CLIPS_FILE, copies, CLIP_SCHEMA, group=16)
-    return [row["clip_token"] for row in copies]
-
-
-def _generated(run: Store, root: str, config: ScoringBenchConfig) -> list[dict[str, Any]]:
-    """Clips of a small world, which is generated where it is not there yet."""
-    world = WorldConfig(
-        generate=True,
-        scenes=config.scenes,
-        frames=config.scene_frames,
-        image_width=config.image_width,
-        image_height=config.image_height,
-        val_share=0.25,
-        seed=config.seed,
-    )
-    base = run.below("base")
-    settings = RunConfig(run_dir=base.root, data=DataConfig(root=root), world=world, image=config.image)
-    ensure_world(settings)
-    prepare(base, settings)
-    return list(base.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA))
-
-
-def _lengthened(row: dict[str, Any], n_frames: int) -> dict[str, Any]:
-    """The clip with `n_frames` frames: its own forwards and backwards, at the nominal interval."""
-    there = row["frames"]
-    path = islice(cycle([*there, *there[-2:0:-1]]), n_frames)
-    start_us = there[0]["timestamp_us"]
-    frames = [{**frame, "timestamp_us": start_us + t * INTERVAL_US} for t, frame in enumerate(path)]
-    return {**row, "frames": frames}
-
-
-def _write_model(run: Store, config: ScoringBenchConfig) -> None:
-    if config.model_dir:
-        adopt_model(run, config.model_dir, MODEL, config.image)
-        return
-    size = resolve(config.model)
-    if config.pretrained and "norm" not in config.model.overrides and size.preset != "vad_nano":
-        size = dataclasses.replace(size, norm="BN")
-    torch.manual_seed(config.seed)
-    model = VAD(size, pretrained_backbone=config.pretrained and size.norm == "BN")
-    save_model(run, MODEL, model, {"image": config.image.model_dump()})
-
-
-def _first_clip(run: Store) -> Clip:
-    return Clip.from_row(next(run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA)))
-
-
 def _fitted(run: Store, config: ScoringBenchConfig) -> PipelineSize:
     score = config.score
     size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)
     store_bytes = ray.cluster_resources().get("object_store_memory", 0)
-    return dataclasses.replace(size, clips_per_batch=clips_that_fit(_first_clip(run), config.image, size, store_bytes))
+    return dataclasses.replace(size, clips_per_batch=clips_that_fit(first_clip(run), config.image, size, store_bytes))
 
 
 def _decoders_alone(run: Store, root: str, config: ScoringBenchConfig) -> float:
     """Frames per second of as many decoding tasks as there are CPUs, with nothing behind them."""
-    clip = _first_clip(run)
+    clip = first_clip(run)
     n_tasks = max(1, int(ray.cluster_resources().get("CPU", 1)))
     task = ray.remote(num_cpus=1)(_decode_once)
     rates = []
@@ -278,7 +212,7 @@ def _model_alone(run_root: str, root: str, config: ScoringBenchConfig, size: Pip
     precision = precision_on(device, config.score.precision)
     model = InferenceModel(load_model(run, MODEL, device)[0], precision)
     network: Any = model.planner
-    clip = _first_clip(run)
+    clip = first_clip(run)
     loaded = load_clip(dataclasses.replace(clip, frames=clip.frames[:2]), root, config.image)
     valid_height = loaded.geometry.height
     with torch.inference_mode(), ClipBatch([loaded] * size.clips_per_batch, device) as batch:

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, PydanticBaseSetti
 
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError, LabelsPending
+from sead_ray.stages.progress import say
 
 EXIT_BAD_INPUT, EXIT_WAITING, EXIT_INTERRUPTED = 2, 3, 130
 
@@ -46,7 +47,8 @@ def run_job(
         if answer:
             print(answer, flush=True)
     except InputError as error:
-        print(*error.listing, sep="\n", end="\n" if error.listing else "", file=sys.stderr)
+        for line in error.listing:
+            say(line, "error")
         _fail(str(error), EXIT_BAD_INPUT)
     except LabelsPending as pending:
         _fail(
@@ -219,5 +221,5 @@ def _interrupt(_signum: int, _frame: Any) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(" ".join(message.splitlines()), file=sys.stderr, flush=True)
+    say(" ".join(message.splitlines()), "error")
     raise SystemExit(code)

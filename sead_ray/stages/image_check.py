@@ -134,7 +134,7 @@ def verify_clips(run: Store, config: RunConfig, clips: Iterable[VerifiedClip]) -
 def _conclude(report: dict[str, Any], path: str) -> None:
     for clip in report["clips"][:SHOWN]:
         what = clip["error"] or f"{len(clip['missing'])} images missing, {len(clip['broken'])} broken"
-        say(f"prepare verify: {clip['name']} ({clip['clip_token']}): {what}")
+        say(f"prepare verify: {clip['name']} ({clip['clip_token']}): {what}", "warning", clip=clip["clip_token"])
     if report["clips"]:
         raise InputError(
             f"{report['n_faulty_clips']} of {report['n_clips']} clips are faulty, with {report['n_missing']} images "

@@ -1,11 +1,36 @@
-"""Progress of long stages: a bar in a terminal, plain lines in a log."""
+"""Progress of long stages: a bar in a terminal, plain lines in a log, or a JSON object a line for log collectors.
+
+Everything that the commands say to people on stderr goes through `say`. `SEAD_RAY_LOG=json` turns each line into
+`{"time", "level", "message", ...}` with the run, round and clip that it is about, and the counts behind progress.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
 
 from tqdm import tqdm
+
+FORMAT_VARIABLE = "SEAD_RAY_LOG"
+
+_about: ContextVar[dict[str, Any]] = ContextVar("about")
+
+
+@contextmanager
+def about(**fields: Any) -> Generator[None, None, None]:
+    """Adds `fields` (run, round, stage, clip) to every JSON line said within the block, by this thread."""
+    token = _about.set({**_about.get({}), **fields})
+    try:
+        yield
+    finally:
+        _about.reset(token)
 
 
 class Progress:
@@ -20,10 +45,10 @@ class Progress:
         self._started = self._last = time.monotonic()
         self._first = done
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _in_json():
             self._bar = tqdm(total=total, initial=done, desc=stage, unit=unit, dynamic_ncols=True)
         elif total:
-            say(f"{stage}: {done}/{total} {unit}s")
+            self._say(f"{done}/{total} {unit}s")
 
     def __enter__(self) -> Progress:
         return self
@@ -33,7 +58,7 @@ class Progress:
             self._bar.close()
         elif self.done:
             seconds = time.monotonic() - self._started
-            say(f"{self.stage}: {self.done}/{self.total} {self.unit}s in {seconds:.0f} s")
+            self._say(f"{self.done}/{self.total} {self.unit}s in {seconds:.0f} s", seconds=round(seconds, 2))
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """`count` more are done; `note` is shown behind the numbers."""
@@ -46,9 +71,25 @@ class Progress:
             rate = (self.done - self._first) / max(self._last - self._started, 1e-9)
             left = (self.total - self.done) / rate if rate else float("inf")
             behind = f", {note}" if note else ""
-            say(f"{self.stage}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left{behind}")
+            self._say(f"{self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left{behind}")
+
+    def _say(self, text: str, **fields: Any) -> None:
+        say(f"{self.stage}: {text}", done=self.done, total=self.total, unit=self.unit, **fields)
 
 
-def say(line: str) -> None:
-    """One plain line for people, on stderr, where it does not mix with a job's answer."""
-    print(line, file=sys.stderr, flush=True)
+def say(line: str, level: str = "info", **fields: Any) -> None:
+    """One line for people, on stderr, where it does not mix with a job's answer.
+
+    Args:
+        level: info, warning or error; only JSON lines show it, and `fields` with those of `about`.
+    """
+    if _in_json():
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        entry = {"time": now, "level": level, "message": line, **_about.get({}), **fields}
+        line = json.dumps(entry, ensure_ascii=False, default=str)
+    tqdm.write(line, file=sys.stderr)  # above a bar, where one is shown
+    sys.stderr.flush()
+
+
+def _in_json() -> bool:
+    return os.environ.get(FORMAT_VARIABLE, "").lower() == "json"

@@ -26,7 +26,7 @@ from sead_ray.model.weights import CARD, read_card
 from sead_ray.nuscenes.targets import build_targets
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
-from sead_ray.stages import layout
+from sead_ray.stages import layout, metrics
 from sead_ray.stages.adopt import adopt_model
 from sead_ray.stages.clip_pipeline import Failure, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
@@ -57,9 +57,14 @@ def evaluate_model(run: Store, config: RunConfig, round_number: int) -> None:
     Raises:
         InputError: a val clip cannot be read; evaluation on a part of val would not be comparable.
     """
-    publish_evaluation(
-        run, config, layout.model(round_number), layout.evaluation(round_number), f"evaluate round {round_number}"
-    )
+    folder = layout.evaluation(round_number)
+    if run.is_published(folder):
+        return
+    with metrics.stage(run.root, "evaluate", round_number):
+        publish_evaluation(run, config, layout.model(round_number), folder, f"evaluate round {round_number}")
+    l2_m = run.read_json(f"{folder}/evaluation.json")["planner"]["l2_m"]["avg"]
+    if l2_m is not None:  # None without val clips
+        metrics.show("sead_l2_m", l2_m, run=run.root, round=round_number)
 
 
 def evaluate_model_dir(run: Store, config: RunConfig, model_dir: str) -> str:
@@ -72,7 +77,8 @@ def evaluate_model_dir(run: Store, config: RunConfig, model_dir: str) -> str:
     folder, model_key = layout.model_evaluation(version), layout.evaluated_model(version)
     if not run.is_published(folder):
         adopt_model(run, model_dir, model_key, config.image)
-        publish_evaluation(run, config, model_key, folder, f"evaluate model {version}")
+        with metrics.stage(run.root, "evaluate"):
+            publish_evaluation(run, config, model_key, folder, f"evaluate model {version}")
         run.remove(model_key)
     return folder
 

@@ -23,7 +23,7 @@ from sead_ray.nuscenes.images import normalise
 from sead_ray.records import CAMERAS, ClipFeatures
 from sead_ray.schemas import FEATURE_SCHEMA
 from sead_ray.selection.vaal_networks import IMAGE_SIDE
-from sead_ray.stages import layout
+from sead_ray.stages import layout, metrics
 from sead_ray.stages.clip_pipeline import Failure, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip
 from sead_ray.stages.cluster import connect
@@ -40,6 +40,11 @@ def extract_start_features(run: Store, config: RunConfig) -> None:
     """Publishes the pool's start features; returns at once where they are published, resumes by clip otherwise."""
     if run.is_published(layout.FEATURES):
         return
+    with metrics.stage(run.root, "features"):
+        _extract(run, config)
+
+
+def _extract(run: Store, config: RunConfig) -> None:
     started = time.monotonic()
     version = _save_start_model(run, config)
     tokens = pool_tokens(run)

@@ -15,7 +15,7 @@ from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.nuscenes.labels import LabelReader
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
-from sead_ray.stages import layout
+from sead_ray.stages import layout, metrics
 from sead_ray.stages.image_check import VerifiedClip, parts_to_verify, require_images, verify_clips
 from sead_ray.stages.preparation import (
     DRIVE,
@@ -54,10 +54,11 @@ def prepare(run: Store, config: RunConfig, verify: bool = False) -> None:
         if verify:
             verify_clips(run, config, _published_clips(run))
         return
-    if config.data.format == "py123d":
-        prepare_logs(run, config, verify)
-    else:
-        _prepare_scenes(run, config, verify)
+    with metrics.stage(run.root, "prepare"):
+        if config.data.format == "py123d":
+            prepare_logs(run, config, verify)
+        else:
+            _prepare_scenes(run, config, verify)
     run.remove(layout.PREPARATION)
 
 

@@ -10,13 +10,13 @@ from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.records import Selection
 from sead_ray.report.page import write_report
-from sead_ray.stages import layout
+from sead_ray.stages import layout, metrics
 from sead_ray.stages.evaluate import evaluate_model
 from sead_ray.stages.features import extract_start_features
 from sead_ray.stages.label_store import requested_frames, require_delivery, write_request
 from sead_ray.stages.lock import driver_lock
 from sead_ray.stages.prepare import ensure_world, prepare
-from sead_ray.stages.progress import say
+from sead_ray.stages.progress import about, say
 from sead_ray.stages.score import score_pool
 from sead_ray.stages.select import (
     PoolTable,
@@ -28,6 +28,7 @@ from sead_ray.stages.select import (
     read_selection,
     scoring_scope,
     select_round,
+    show_budget,
 )
 from sead_ray.stages.train import train_model
 from sead_ray.storage import Store
@@ -73,19 +74,21 @@ def run_rounds(config: RunConfig) -> Store:
     """
     config = located(config)
     run = Store(config.run_dir)
-    with driver_lock(run):
+    with driver_lock(run), about(run=run.root):
         claim_config(run, config)
         ensure_world(config)
         prepare(run, config)
         pool = read_pool(run, config)
         for number in range(len(config.select.rounds)):
-            run_round(run, config, number, pool)
+            with about(round=number):
+                run_round(run, config, number, pool)
             write_report(run, config.data.root, config)
     return run
 
 
 def run_round(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
     """score → select → (labels) → train → evaluate."""
+    metrics.show("sead_round", number, run=run.root)
     share = config.select.rounds[number]
     unit = {"share": f"{share:.0%} of the", "percent": f"{share:g} % of the", "count": f"{share:g}"}
     say(f"round {number}: up to {unit[config.select.amounts]} {config.select.budget_in}; {pool.n_clips} clips in all")
@@ -95,15 +98,20 @@ def run_round(run: Store, config: RunConfig, number: int, pool: PoolTable) -> No
             score_pool(run, config, number, layout.model(number - 1), **scope)
         if needs_start_features(config, number):
             extract_start_features(run, config)
-        buy(run, config, number, pool)
+    buy(run, config, number, pool)
     train_round(run, config, number)
     evaluate_model(run, config, number)
 
 
 def buy(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
-    """Selects, writes the label request, publishes both; returns at once where they are published."""
-    if run.is_published(layout.selection(number)):
-        return
+    """Selects, writes the label request, publishes both; nothing where they are published."""
+    if not run.is_published(layout.selection(number)):
+        with metrics.stage(run.root, "select", number):
+            _buy(run, config, number, pool)
+    show_budget(run, config, number, pool)
+
+
+def _buy(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
     started = time.monotonic()
     rows = select_round(run, config, number, pool)
     tokens = pool.frame_tokens_of([row.clip_token for row in rows])

@@ -23,13 +23,13 @@ from sead_ray.records import Clip, ClipScore
 from sead_ray.schemas import CLIP_SCHEMA, SCORE_SCHEMA
 from sead_ray.scoring.clip_score import failed_score, score_clip
 from sead_ray.scoring.features import FrameFeatures, PackedFeatures, pack_features, unpack_features
-from sead_ray.stages import layout
+from sead_ray.stages import layout, metrics
 from sead_ray.stages.clip_pipeline import Failure, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import pipeline_size
-from sead_ray.stages.progress import Progress
+from sead_ray.stages.progress import Progress, say
 from sead_ray.storage import Store
 
 
@@ -50,9 +50,16 @@ def score_pool(
     Raises:
         InputError: the pool has no clip left, or nothing moved for `score.no_progress_timeout_s`.
     """
-    folder = layout.scores(round_number)
-    if run.is_published(folder):
+    if run.is_published(layout.scores(round_number)):
         return
+    with metrics.stage(run.root, "score", round_number):
+        _score_pool(run, config, round_number, model_key, exclude, labelled)
+
+
+def _score_pool(
+    run: Store, config: RunConfig, round_number: int, model_key: str, exclude: set[str], labelled: Collection[str]
+) -> None:
+    folder = layout.scores(round_number)
     started = time.monotonic()
     score = scoring_config(config)
     version = run.read_json(f"{model_key}/model.json")["model_version"]
@@ -64,7 +71,7 @@ def score_pool(
     pending = [token for token in tokens if token not in done]
     connect()
     with Progress(f"score round {round_number}", len(tokens), "clip", done=len(done)) as progress:
-        for _ in run_pipeline(
+        for scored in run_pipeline(
             run,
             config.data.root,
             config.image,
@@ -76,12 +83,25 @@ def score_pool(
             precision=score.precision,
         ):
             progress.advance()
+            _tell(scored, run, round_number)
     rows = ledger.rows(tokens)
     for row in rows:
         row["selectable"] = row["clip_token"] not in labelled
     run.write_table(layout.scores_file(round_number), rows, SCORE_SCHEMA)
     run.publish(folder, _facts(rows, version, time.monotonic() - started))
     run.remove(layout.score_parts(round_number))
+
+
+def _tell(scored: dict[str, Any], run: Store, round_number: int) -> None:
+    """One clip is done: metrics, and a line where it failed."""
+    tags = {"run": run.root, "round": round_number}
+    if scored["status"] == "ok":
+        metrics.count("sead_clips_scored_total", 1, **tags)
+        metrics.count("sead_frames_scored_total", scored["n_frames"], **tags)
+        return
+    metrics.count("sead_clips_failed_total", 1, **tags)
+    token = scored["clip_token"]
+    say(f"score round {round_number}: clip {token} failed: {scored['reason']}", "warning", clip=token)
 
 
 def scoring_config(config: RunConfig) -> ScoreConfig:
@@ -169,7 +189,7 @@ def _score_all(
     """Scores of a batch of clips, and their entry in the ledger."""
     scores = [score_features(token, result, version, config) for token, result in results]
     ledger.add([score.to_row() for score in scores])
-    return [{"clip_token": score.clip_token, "status": score.status} for score in scores]
+    return [{name: getattr(score, name) for name in ("clip_token", "status", "reason", "n_frames")} for score in scores]
 
 
 def _facts(rows: list[dict[str, Any]], version: str, seconds: float) -> dict[str, Any]:

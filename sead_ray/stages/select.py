@@ -13,10 +13,10 @@ from sead_ray.errors import InputError
 from sead_ray.records import Selection
 from sead_ray.schemas import FEATURE_SCHEMA, SCORE_SCHEMA, SELECTION_SCHEMA
 from sead_ray.selection import NEEDS_LABELLED, NEEDS_SCORES, NEEDS_START_FEATURES, STRATEGIES, Budget, Pool
-from sead_ray.selection.budget import round_budget
+from sead_ray.selection.budget import round_amounts, round_budget
 from sead_ray.selection.explain import explain
 from sead_ray.selection.no_frames import no_frames_reason
-from sead_ray.stages import layout
+from sead_ray.stages import layout, metrics
 from sead_ray.stages.pool_table import PoolTable, read_pool  # noqa: F401
 from sead_ray.stages.score import read_scores
 from sead_ray.storage import Store
@@ -111,6 +111,17 @@ def publish_selection(run: Store, config: RunConfig, number: int, rows: list[Sel
             "seconds": round(time.monotonic() - started, 2),
         },
     )
+
+
+def show_budget(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
+    """Shows as metrics what is bought up to round `number`, whose selection is published, and what may be."""
+    bought = [*bought_before(run, number), *read_selection(run, number)]
+    used = {"clips": len(bought), "frames": sum(item.n_frames_bought for item in bought)}
+    for unit, amount in used.items():
+        metrics.show("sead_budget_used", amount, run=run.root, unit=unit)
+    total = sum(round_amounts(config.select, pool.n_clips, pool.n_frames))
+    metrics.show("sead_budget_total", total, run=run.root, unit=config.select.budget_in)
+    metrics.show("sead_clips_quarantined", len(_quarantined(run)), run=run.root)
 
 
 def explain_clip(run: Store, config: RunConfig, number: int, pool: PoolTable, token: str) -> str:

@@ -6,6 +6,7 @@ the last epoch's checkpoint; so does a driver that is started again, since Ray T
 
 from __future__ import annotations
 
+import contextvars
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from sead_ray.config import RunConfig, TrainConfig
 from sead_ray.errors import InputError
 from sead_ray.model.weights import load_model, save_model
-from sead_ray.stages import layout
+from sead_ray.stages import layout, metrics
 from sead_ray.stages.cluster import connect, gpus_each
 from sead_ray.stages.progress import Progress, say
 from sead_ray.stages.train_loop import MODEL, train_worker
@@ -74,9 +75,13 @@ def train_model(run: Store, config: RunConfig, round_number: int, bought: Mappin
     Raises:
         InputError: nothing to train on, a frame without labels, an image that cannot be read.
     """
-    folder = layout.model(round_number)
-    if run.is_published(folder):
+    if run.is_published(layout.model(round_number)):
         return
+    with metrics.stage(run.root, "train", round_number):
+        _train(run, config, round_number, bought)
+
+
+def _train(run: Store, config: RunConfig, round_number: int, bought: Mapping[str, list[int]]) -> None:
     started = time.monotonic()
     plan = schedule(sum(len(frames) for frames in bought.values()), config.train)
     connect()
@@ -137,10 +142,12 @@ def _shown_progress(run: Store, number: int, plan: Schedule) -> Generator[None, 
                 if run.exists(layout.train_progress(number)):
                     state = run.read_json(layout.train_progress(number))
                     progress.advance(state["step"] - progress.done, f"loss {state['loss']:.3f}")
+                    metrics.show("sead_train_steps", state["step"], run=run.root, round=number)
+                    metrics.show("sead_train_loss", state["loss"], run=run.root, round=number)
                 if last:
                     return
 
-    thread = threading.Thread(target=follow, daemon=True)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(follow,), daemon=True)
     thread.start()
     try:
         yield
@@ -152,7 +159,7 @@ def _shown_progress(run: Store, number: int, plan: Schedule) -> Generator[None, 
 def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Schedule, seconds: float) -> None:
     with result.checkpoint.as_directory() as path:
         model, _ = load_model(Store(path), MODEL)
-        metrics = (Path(path) / "metrics.jsonl").read_bytes()
+        history = (Path(path) / "metrics.jsonl").read_bytes()
     folder = layout.model(number)
     info = {
         "round": number,
@@ -161,8 +168,8 @@ def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Sche
         "score": config.score.model_dump(),
     }
     saved = save_model(run, folder, model, info)
-    run.write_bytes(f"{folder}/metrics.jsonl", metrics)
-    last = json.loads(metrics.splitlines()[-1])
+    run.write_bytes(f"{folder}/metrics.jsonl", history)
+    last = json.loads(history.splitlines()[-1])
     run.publish(
         folder,
         {

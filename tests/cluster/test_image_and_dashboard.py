@@ -24,6 +24,7 @@ def test_packages_are_pinned_and_the_user_has_no_rights(recipe: list[str]) -> No
     assert [line for line in recipe if line.startswith("USER ")] == ["USER 1000"]
     assert any("RAY_AUTH_MODE=token" in line for line in recipe)
     assert sum(line.startswith("FROM ") for line in recipe) == 2
+    assert "WORKDIR /app" in recipe  # the Kubernetes files name configurations below it
 
 
 def test_what_is_copied_exists_and_nothing_else_reaches_the_build(recipe: list[str], repository: Path) -> None:

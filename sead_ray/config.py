@@ -132,6 +132,8 @@ class PrepareConfig(Schema):
     max_workers: int | None = Field(default=None, ge=1)
     """None: one for each CPU of the cluster."""
     cpus_per_worker: float = Field(default=0.5, gt=0)
+    no_progress_timeout_s: float = Field(default=600.0, gt=0)
+    """Preparation ends where no scene is finished for so long; nodes that have to start first count, too."""
 
 
 class ScoreConfig(Schema):

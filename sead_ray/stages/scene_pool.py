@@ -17,8 +17,6 @@ from ray.data import DataContext, TaskPoolStrategy
 from sead_ray.config import PrepareConfig
 from sead_ray.stages.cluster import connect
 
-NO_PROGRESS_S = 600.0
-
 Work = Callable[..., dict[str, Any]]  # (scene, *arguments) -> answer, both flat rows
 
 
@@ -31,7 +29,7 @@ def run_scenes(
     connect()
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    context.execution_no_progress_timeout_s = size.no_progress_timeout_s
     n_workers = min(size.max_workers or max(1, int(ray.cluster_resources().get("CPU", 1))), len(scenes))
     # Any: Ray's stubs know no function of map_batches that takes arguments.
     source: Any = ray.data.from_items(list(scenes), override_num_blocks=len(scenes))

@@ -32,6 +32,8 @@ from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress, say
 from sead_ray.storage import Store
 
+FAILURES_NAMED = 20  # in the log; the scores hold the reasons of all
+
 
 def score_pool(
     run: Store,
@@ -71,6 +73,7 @@ def _score_pool(
     pending = [token for token in tokens if token not in done]
     connect()
     with Progress(f"score round {round_number}", len(tokens), "clip", done=len(done)) as progress:
+        failed = 0
         for scored in run_pipeline(
             run,
             config.data.root,
@@ -83,7 +86,8 @@ def _score_pool(
             precision=score.precision,
         ):
             progress.advance()
-            _tell(scored, run, round_number)
+            failed += scored["status"] != "ok"
+            _tell(scored, run, round_number, named=failed <= FAILURES_NAMED)
     rows = ledger.rows(tokens)
     for row in rows:
         row["selectable"] = row["clip_token"] not in labelled
@@ -92,16 +96,17 @@ def _score_pool(
     run.remove(layout.score_parts(round_number))
 
 
-def _tell(scored: dict[str, Any], run: Store, round_number: int) -> None:
-    """One clip is done: metrics, and a line where it failed."""
+def _tell(scored: dict[str, Any], run: Store, round_number: int, named: bool) -> None:
+    """One clip is done: metrics, and where it failed, a line that names it."""
     tags = {"run": run.root, "round": round_number}
     if scored["status"] == "ok":
         metrics.count("sead_clips_scored_total", 1, **tags)
         metrics.count("sead_frames_scored_total", scored["n_frames"], **tags)
         return
     metrics.count("sead_clips_failed_total", 1, **tags)
-    token = scored["clip_token"]
-    say(f"score round {round_number}: clip {token} failed: {scored['reason']}", "warning", clip=token)
+    if named:
+        token = scored["clip_token"]
+        say(f"score round {round_number}: clip {token} failed: {scored['reason']}", "warning", clip=token)
 
 
 def scoring_config(config: RunConfig) -> ScoreConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_pipeline import require_working_device
+from sead_ray.stages.progress import FORMAT_VARIABLE
 from sead_ray.stages.score import read_scores, score_pool
 from sead_ray.stages.select import read_pool
 from sead_ray.stages.train import train_model
@@ -40,8 +42,11 @@ def spoilt(loop_run: Store, loop_config: RunConfig, tmp_path: Path) -> tuple[Sto
     return run, config, clip
 
 
-def test_a_truncated_image_fails_its_clip_alone(spoilt: tuple[Store, RunConfig, Clip]) -> None:
+def test_a_truncated_image_fails_its_clip_alone(
+    spoilt: tuple[Store, RunConfig, Clip], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, config, clip = spoilt
+    monkeypatch.setenv(FORMAT_VARIABLE, "json")
     score_pool(run, config, 1, layout.model(0), exclude=set())
     scores = read_scores(run, 1)
     assert len(scores) == 9
@@ -49,6 +54,10 @@ def test_a_truncated_image_fails_its_clip_alone(spoilt: tuple[Store, RunConfig, 
     assert [score.clip_token for score in failed] == [clip.clip_token]
     assert clip.frames[3].cameras[2].key in failed[0].reason
     assert run.manifest(layout.scores(1))["n_failed"] == 1
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    (line,) = [line for line in lines if "clip" in line]
+    assert (line["clip"], line["round"], line["run"], line["stage"]) == (clip.clip_token, 1, run.root, "score")
+    assert failed[0].reason in line["message"]
 
 
 def test_a_truncated_image_ends_the_training_by_name(spoilt: tuple[Store, RunConfig, Clip]) -> None:

@@ -304,11 +304,35 @@ class ServeConfig(Schema):
     """Run folder whose newest published model is served."""
     model_dir: str | None = None
     """A model folder (model.json, weights.safetensors) to serve instead."""
+    tokens_file: str | None = None
+    """Hashes of bearer tokens, made by jobs.make_token; read again every second. SEAD_SERVE_TOKENS may hold more."""
+    auth: Literal["auto", "required"] = "auto"
+    """auto: tokens are required unless the service is bound to loopback and none are configured. required: always, as
+    behind a reverse proxy on the same machine."""
+    storage_prefixes: list[str] = []
+    """Folders (local, s3://, gs://) below which a request in JSON may name images; none: uploads only."""
     max_body_bytes: int = Field(default=256 * 2**20, ge=1)
     max_frames: int = Field(default=80, ge=2)
+    """Of one clip of `POST /v1/score`, and of a session."""
+    max_image_bytes: int = Field(default=16 * 2**20, ge=1)
     max_image_pixels: int = Field(default=4_000_000, ge=1)
+    max_image_side: int = Field(default=8192, ge=1)
     max_decoded_bytes: int = Field(default=2**30, ge=1)
     """Of one clip's images after the resize."""
+    body_timeout_s: float = Field(default=120.0, gt=0)
+    """A body that takes longer to arrive is refused with 408."""
+    max_job_frames: int = Field(default=2000, ge=2)
+    """Of all clips of a job together; clips over `max_decoded_bytes` are scored frame by frame."""
+    max_jobs: int = Field(default=32, ge=1)
+    """Unfinished jobs at a time; further ones get 429."""
+    max_job_bytes: int = Field(default=2 * 2**30, ge=1)
+    """Uploads of unfinished jobs in memory."""
+    job_keep_s: float = Field(default=3600.0, gt=0)
+    """Results of a job can be fetched for so long after its end."""
+    max_sessions: int = Field(default=64, ge=1)
+    """Open sessions at a time; each keeps one BEV (10 MB for VAD-Tiny). Further ones get 429."""
+    session_idle_s: float = Field(default=300.0, gt=0)
+    """A session without a new frame for so long is forgotten."""
     replicas: int = Field(default=1, ge=1)
     cpus_per_replica: float = Field(default=0.5, gt=0)
     gpus_per_replica: float | None = None

@@ -14,16 +14,19 @@ import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
+from torch import Tensor
 
 from sead_ray.config import ServeConfig
 from sead_ray.errors import InputError
 from sead_ray.stages.clip_runner import LoadedClip
 from sead_ray.stages.cluster import device_for, gpus_each
+from sead_ray.stages.frame_step import FrameInput, FrameStep
+from sead_ray.wire import ModelInfo
 from serve.api import build_api
-from serve.errors import ApiError
-from serve.schemas import ModelInfo
+from serve.errors import ApiError, busy
 from serve.scorer import LocalScorer, Scored, find_model
 
 QUEUE_PER_REPLICA = 4  # clips that wait decoded; each is some 100 MB
@@ -58,6 +61,9 @@ class Model:
     async def score(self, loaded: LoadedClip) -> Scored:
         return await self._scorer.score(loaded)
 
+    async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
+        return await self._scorer.step(given, history)
+
 
 class RemoteScorer:
     """The `Model` deployment as a `Scorer`. Its info is kept: the model of an application does not change."""
@@ -76,13 +82,16 @@ class RemoteScorer:
     async def score(self, loaded: LoadedClip) -> Scored:
         return await self._call(self._handle.score.remote(loaded))
 
+    async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
+        return await self._call(self._handle.step.remote(given, history))
+
     async def _call(self, answer: Awaitable[Any]) -> Any:
         try:
             return await answer
         except TimeoutError:
             raise ApiError(503, "The model is not loaded yet.") from None
         except BackPressureError:
-            raise ApiError(503, "The service is busy; try again later.") from None
+            raise busy("The service is busy; try again later.") from None
         except (DeploymentUnavailableError, ReplicaUnavailableError, RayActorError):
             raise ApiError(503, "The model is restarting; try again later.") from None
 
@@ -90,14 +99,23 @@ class RemoteScorer:
 @serve.deployment(max_ongoing_requests=2 * QUEUE_PER_REPLICA, max_queued_requests=4 * QUEUE_PER_REPLICA)
 @serve.ingress()
 class Ingress:
-    """HTTP, validation, decoding."""
+    """HTTP, validation, decoding. One replica: it holds the jobs and the sessions."""
 
     def __init__(self, model: DeploymentHandle, limits: dict) -> None:
         self._scorer = RemoteScorer(model)
         self._limits = ServeConfig(**limits)
+        self._bound_to = _http_host()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_api(self._scorer, self._limits)
+        return build_api(self._scorer, self._limits, self._bound_to)
+
+
+def _http_host() -> str | None:
+    """The address that Serve's proxies listen on; None where it cannot be found out, so that tokens are required."""
+    try:
+        return _get_global_client().http_config.host
+    except Exception:  # no public call tells it
+        return None
 
 
 def _gpus(requested: float | None) -> float:

@@ -1,15 +1,13 @@
-"""An upload to a decoded clip, as the pool's clips reach the model. Every complaint names its field."""
+"""A checked clip to a decoded one, as the pool's clips reach the model."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from PIL import Image
-from pydantic import ValidationError
+from numpy.typing import NDArray
 
 from sead_ray.config import ImageConfig, ServeConfig
 from sead_ray.errors import InputError
@@ -20,69 +18,85 @@ from sead_ray.nuscenes.images import ImageGeometry, decode_images, image_geometr
 from sead_ray.records import CAMERAS, Camera, Clip, Command, Frame
 from sead_ray.stages.clip_runner import LoadedClip
 from serve.errors import ApiError
-from serve.schemas import CameraIn, ClipIn, FrameIn, PoseIn, first_complaint
-from serve.upload import Upload
+from serve.image_check import common_size
+from serve.schemas import CameraIn, ClipIn, FrameIn, MountIn, PoseIn
+from serve.validate import clip_cameras
+
+CanSource = Literal["given", "zeros"]
+
+
+@dataclass(frozen=True)
+class CheckedClip:
+    """A clip of which all is known but the pixels.
+
+    Attributes:
+        clip_in: as it was sent; images: JPEG bytes by the names that it uses; root: stands before its field paths.
+        can_bus: whether its CAN values were given, or are zeros as in scenes without CAN.
+    """
+
+    clip_in: ClipIn
+    images: Mapping[str, bytes]
+    clip: Clip
+    geometry: ImageGeometry
+    can_bus: CanSource
+    root: str = ""
+
+    @property
+    def decoded_bytes(self) -> int:
+        return len(self.clip.frames) * len(CAMERAS) * self.geometry.padded_height * self.geometry.width * 3
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A clip ready for the model, and whether its CAN values were given or are zeros as in scenes without CAN."""
+    """A clip ready for the model."""
 
     loaded: LoadedClip
-    can_bus: Literal["given", "zeros"]
+    can_bus: CanSource
 
 
-def decode_upload(upload: Upload, image: ImageConfig, limits: ServeConfig) -> Decoded:
-    """Validates, then decodes; nothing is decoded before all sizes are known to be within the limits.
-
-    Raises:
-        ApiError: 422 with the field's path.
-    """
-    clip_in = parse_clip(upload.clip, limits.max_frames)
-    _check_references(clip_in, upload)
-    width, height = _common_size(clip_in, upload, limits.max_image_pixels)
+def check_images(
+    clip_in: ClipIn, images: Mapping[str, bytes], image: ImageConfig, limits: ServeConfig, root: str = ""
+) -> CheckedClip:
+    """The sizes of the images by their headers. Raises `ApiError` 422."""
+    width, height = common_size(clip_cameras(clip_in.frames, root), images, limits)
     clip = to_clip(clip_in, width, height)
-    geometry = image_geometry(clip.frames[0], image)
-    decoded_bytes = len(clip.frames) * len(CAMERAS) * geometry.padded_height * geometry.width * 3
-    if decoded_bytes > limits.max_decoded_bytes:
+    can_bus: CanSource = "zeros" if clip_in.frames[0].can is None else "given"
+    return CheckedClip(clip_in, images, clip, image_geometry(clip.frames[0], image), can_bus, root)
+
+
+def decode_clip(checked: CheckedClip, image: ImageConfig, limits: ServeConfig) -> Decoded:
+    """All pixels of the clip. Raises `ApiError` 422: too many, or an image that cannot be decoded."""
+    geometry, frames = checked.geometry, checked.clip_in.frames
+    if checked.decoded_bytes > limits.max_decoded_bytes:
         raise ApiError(
             422,
-            f"{len(clip.frames)} frames of images resized to {geometry.width} x {geometry.height} take {decoded_bytes} "
-            f"bytes, more than the {limits.max_decoded_bytes} that this service decodes for one clip.",
-            "frames",
+            f"{len(frames)} frames of images resized to {geometry.width} x {geometry.height} take "
+            f"{checked.decoded_bytes} bytes, more than the {limits.max_decoded_bytes} that this service decodes for "
+            "one clip; send it as a job.",
+            f"{checked.root}frames",
         )
-    can_bus = "zeros" if clip_in.frames[0].can is None else "given"
-    return Decoded(LoadedClip(clip, _decode(clip_in, upload, geometry, image), geometry), can_bus)
+    cameras = clip_cameras(frames, checked.root)
+    pixels = decode_cameras(cameras, checked.images, geometry, image)
+    pixels = pixels.reshape(len(frames), len(CAMERAS), *pixels.shape[1:])
+    return Decoded(LoadedClip(checked.clip, pixels, geometry), checked.can_bus)
 
 
-def parse_clip(data: bytes, max_frames: int) -> ClipIn:
-    """The `clip` part; frames at most `max_frames`, time stamps growing.
-
-    Raises:
-        ApiError: 422.
-    """
-    try:
-        clip = ClipIn.model_validate_json(data)
-    except ValidationError as error:
-        field, sentence = first_complaint(error)
-        raise ApiError(422, sentence, field) from None
-    if len(clip.frames) > max_frames:
-        raise ApiError(
-            422, f"The clip has {len(clip.frames)} frames; this service takes {max_frames} at most.", "frames"
-        )
-    for index, (earlier, later) in enumerate(zip(clip.frames, clip.frames[1:]), start=1):
-        if later.timestamp_us <= earlier.timestamp_us:
-            raise ApiError(
-                422,
-                f"Time does not go forward at frame {index}: {later.timestamp_us} after {earlier.timestamp_us} us.",
-                f"frames.{index}.timestamp_us",
-            )
-    return clip
+def decode_cameras(
+    cameras: Sequence[tuple[CameraIn, str]], images: Mapping[str, bytes], geometry: ImageGeometry, config: ImageConfig
+) -> NDArray[np.uint8]:
+    """(cameras, padded_height, width, 3) uint8 RGB; `ApiError` 422 names the field of an image that is broken."""
+    out = np.zeros((len(cameras), geometry.padded_height, geometry.width, 3), np.uint8)
+    for pixels, (camera, field) in zip(out, cameras):
+        try:
+            decode_images([images[camera.image]], [camera.image[:200]], geometry, config, pixels[None])
+        except InputError as error:
+            raise ApiError(422, str(error), f"{field}.image") from None
+    return out
 
 
 def to_clip(clip_in: ClipIn, width: int, height: int) -> Clip:
     """The record that the pool's clips have: commands and CAN vectors derived as for a nuScenes scene."""
-    frames = [_frame(frame, index, width, height) for index, frame in enumerate(clip_in.frames)]
+    frames = [to_frame(frame, index, width, height) for index, frame in enumerate(clip_in.frames)]
     poses = np.stack([frame.global_from_lidar for frame in frames])
     commands = [command_of(ego_future(poses, index)[0]) for index in range(len(frames))]
     return Clip(
@@ -102,7 +116,8 @@ def to_clip(clip_in: ClipIn, width: int, height: int) -> Clip:
     )
 
 
-def _frame(frame: FrameIn, index: int, width: int, height: int) -> Frame:
+def to_frame(frame: FrameIn, index: int, width: int, height: int) -> Frame:
+    """A frame's record; its command is known only once the whole clip is."""
     pose = _pose(frame.global_from_ego)
     can = None
     if frame.can is not None:
@@ -115,7 +130,7 @@ def _frame(frame: FrameIn, index: int, width: int, height: int) -> Frame:
         global_from_ego=pose,
         ego_from_lidar=_pose(frame.ego_from_lidar),
         can_bus=can_bus_vector(frame.timestamp_us, pose, can),
-        command=Command.STRAIGHT,  # known once the whole clip is
+        command=Command.STRAIGHT,
         cameras=tuple(_camera(name, getattr(frame.cameras, name), width, height) for name in CAMERAS),
     )
 
@@ -133,66 +148,5 @@ def _camera(name: str, camera: CameraIn, width: int, height: int) -> Camera:
     )
 
 
-def _pose(pose: PoseIn) -> Pose:
+def _pose(pose: PoseIn | MountIn) -> Pose:
     return Pose(pose.translation_m, pose.rotation_wxyz)
-
-
-def _cameras(clip: ClipIn) -> Iterator[tuple[CameraIn, str]]:
-    """(camera, field path of its image) of every image, in the model's order."""
-    for index, frame in enumerate(clip.frames):
-        for name in CAMERAS:
-            yield getattr(frame.cameras, name), f"frames.{index}.cameras.{name}.image"
-
-
-def _check_references(clip: ClipIn, upload: Upload) -> None:
-    """Every image is there, and serves one camera of one frame."""
-    used: set[str] = set()
-    for camera, field in _cameras(clip):
-        if camera.image not in upload.images:
-            raise ApiError(422, f"There is no images part with the file name {camera.image!r}.", field)
-        if camera.image in used:
-            raise ApiError(422, f"The images part {camera.image!r} is named by two cameras.", field)
-        used.add(camera.image)
-    if unused := sorted(set(upload.images) - used):
-        raise ApiError(422, f"No camera names the images part {unused[0]!r}.", "images")
-
-
-def _common_size(clip: ClipIn, upload: Upload, max_pixels: int) -> tuple[int, int]:
-    """(width, height) that the headers of all images agree on, and the clip where it says so."""
-    common: tuple[int, int] | None = None
-    for camera, field in _cameras(clip):
-        width, height = _header_size(upload.images[camera.image], camera.image, field)
-        if width * height > max_pixels:
-            raise ApiError(
-                422, f"Image {camera.image!r} is {width} x {height} pixels; the limit is {max_pixels} in all.", field
-            )
-        said = (camera.width or width, camera.height or height)
-        common = common or (width, height)
-        for expected, source in ((said, "its camera says"), (common, "the clip's first has")):
-            if (width, height) != expected:
-                sizes = f"{width} x {height} pixels, while {source} {expected[0]} x {expected[1]}"
-                raise ApiError(422, f"Image {camera.image!r} is {sizes}.", field)
-    assert common is not None
-    return common
-
-
-def _header_size(data: bytes, name: str, field: str) -> tuple[int, int]:
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            return image.size
-    except Exception:  # Pillow has no common class for what hostile bytes make it raise
-        raise ApiError(422, f"Image {name!r} is not a JPEG.", field) from None
-
-
-def _decode(clip: ClipIn, upload: Upload, geometry: ImageGeometry, config: ImageConfig) -> np.ndarray:
-    """(T, 6, padded_height, width, 3) uint8 RGB."""
-    shape = (len(clip.frames), len(CAMERAS), geometry.padded_height, geometry.width, 3)
-    out = np.zeros(shape, np.uint8)
-    images = out.reshape(-1, *shape[2:])
-    for position, (camera, field) in enumerate(_cameras(clip)):
-        try:
-            decoded, _ = decode_images([upload.images[camera.image]], [camera.image], geometry, config)
-        except InputError as error:
-            raise ApiError(422, str(error), field) from None
-        images[position] = decoded[0]
-    return out

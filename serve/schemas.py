@@ -1,20 +1,29 @@
-"""What goes over the wire: the `clip` part of a request, the answers, and the error body."""
+"""What a client sends: a clip, a frame of a session, clips in storage. Every number is finite and within reason."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sead_ray.config import ImageConfig, ScoreConfig
+from sead_ray.wire import ModelInfo
+
+__all__ = ["CameraIn", "ClipIn", "FrameIn", "ModelInfo", "PoseIn", "StoredClipIn", "StoredClipsIn", "first_complaint"]
 
 QUATERNION_TOLERANCE = 1e-3
 # Past every map projection's coordinates; keeps each product of poses finite.
 LIMIT = 1e8
+MOUNT_LIMIT_M = 100.0  # no vehicle is larger
+PIXEL_LIMIT = 1e6
+SHOWN_PATH = 200  # of a field's path, which a client may make as long as it likes
 
 Number = Annotated[float, Field(ge=-LIMIT, le=LIMIT, allow_inf_nan=False)]
 Vector = tuple[Number, Number, Number]
+MountNumber = Annotated[float, Field(ge=-MOUNT_LIMIT_M, le=MOUNT_LIMIT_M, allow_inf_nan=False)]
+PixelNumber = Annotated[float, Field(ge=-PIXEL_LIMIT, le=PIXEL_LIMIT, allow_inf_nan=False)]
+PixelRow = tuple[PixelNumber, PixelNumber, PixelNumber]
 TimeStamp = Annotated[int, Field(ge=0, lt=2**53)]  # what every JSON reader keeps exactly
+Token = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def _unit(quaternion: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -24,9 +33,12 @@ def _unit(quaternion: tuple[float, float, float, float]) -> tuple[float, float, 
     return quaternion
 
 
-def _pinhole(matrix: tuple[Vector, Vector, Vector]) -> tuple[Vector, Vector, Vector]:
-    if not (matrix[0][0] > 0 and matrix[1][1] > 0 and matrix[2] == (0, 0, 1)):
-        raise ValueError("intrinsics must be a pinhole matrix: positive focal lengths, last row 0 0 1")
+def _pinhole(matrix: tuple[PixelRow, PixelRow, PixelRow]) -> tuple[PixelRow, PixelRow, PixelRow]:
+    (focal_x, skew, _), (shear, focal_y, _), last = matrix
+    if not (focal_x > 0 and focal_y > 0 and shear == 0 and last == (0, 0, 1)):
+        raise ValueError("intrinsics must be a pinhole matrix: positive focal lengths, 0 below them, last row 0 0 1")
+    if not (0.1 <= focal_x / focal_y <= 10 and abs(skew) <= focal_x):
+        raise ValueError("intrinsics are absurd: the focal lengths differ tenfold, or the skew exceeds them")
     return matrix
 
 
@@ -36,9 +48,19 @@ class Wire(BaseModel):
     )
 
 
+Rotation = Annotated[tuple[Number, Number, Number, Number], AfterValidator(_unit)]
+
+
 class PoseIn(Wire):
     translation_m: Vector
-    rotation_wxyz: Annotated[tuple[Number, Number, Number, Number], AfterValidator(_unit)]
+    rotation_wxyz: Rotation
+
+
+class MountIn(Wire):
+    """Where a sensor sits on the vehicle."""
+
+    translation_m: tuple[MountNumber, MountNumber, MountNumber]
+    rotation_wxyz: Rotation
 
 
 class CanIn(Wire):
@@ -50,16 +72,16 @@ class CanIn(Wire):
 
 
 class CameraIn(Wire):
-    image: Annotated[str, Field(min_length=1, max_length=200)]
-    """File name of the `images` part that holds this camera's JPEG."""
-    intrinsics: Annotated[tuple[Vector, Vector, Vector], AfterValidator(_pinhole)]
-    ego_from_camera: PoseIn
+    image: Annotated[str, Field(min_length=1, max_length=1000)]
+    """File name of the `images` part that holds this camera's JPEG, or its key in storage."""
+    intrinsics: Annotated[tuple[PixelRow, PixelRow, PixelRow], AfterValidator(_pinhole)]
+    ego_from_camera: MountIn
     timestamp_us: TimeStamp
     global_from_ego: PoseIn
     """At the camera's own time stamp."""
-    width: Annotated[int, Field(ge=1)] | None = None
+    width: Annotated[int, Field(ge=1, le=2**16)] | None = None
     """Image size that the intrinsics are for; where given, the JPEG must have it."""
-    height: Annotated[int, Field(ge=1)] | None = None
+    height: Annotated[int, Field(ge=1, le=2**16)] | None = None
 
 
 class CamerasIn(Wire):
@@ -72,9 +94,11 @@ class CamerasIn(Wire):
 
 
 class FrameIn(Wire):
+    """One key frame."""
+
     timestamp_us: TimeStamp
     global_from_ego: PoseIn
-    ego_from_lidar: PoseIn
+    ego_from_lidar: MountIn
     can: CanIn | None = None
     cameras: CamerasIn
 
@@ -82,7 +106,7 @@ class FrameIn(Wire):
 class ClipIn(Wire):
     """One clip of key frames, in the order of time."""
 
-    clip_token: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    clip_token: Token | None = None
     frames: Annotated[tuple[FrameIn, ...], Field(min_length=2)]
 
     @model_validator(mode="after")
@@ -92,72 +116,31 @@ class ClipIn(Wire):
         return self
 
 
-class KeyFrames(BaseModel):
-    """The longest run of key frames; length 0 where there is none."""
+class StoredClipIn(ClipIn):
+    """A clip whose images lie in storage; each camera's `image` is a key below `storage`."""
 
-    start: int
-    length: int
-
-
-class Seconds(BaseModel):
-    decode: float
-    model: float
+    storage: Annotated[str, Field(min_length=1, max_length=1000)]
+    """One of the folders that the operator allows (`storage_prefixes`), spelled as there."""
 
 
-class ScoreAnswer(BaseModel):
-    model_config = ConfigDict(protected_namespaces=())
+class StoredClipsIn(Wire):
+    """A batch of clips in storage."""
 
-    status: Literal["ok", "failed"]
-    reason: str
-    """Why a clip could not be scored; empty where it was."""
-    clip_token: str
-    model_version: str
-    """Scores of different models are never compared."""
-    score: float | None
-    """What selection ranks by: the sum of the shifts (SEAD Eq. 3), or their mean where the model's run says so."""
-    rank_by: Literal["sum", "mean"]
-    shift_agents: list[float]
-    shift_map: list[float]
-    min_distance_m: list[float | None]
-    """Nearest detected road participant of each frame; null where there is none."""
-    is_key: list[bool]
-    key_frames: KeyFrames
-    n_frames: int
-    can_bus: Literal["given", "zeros"]
-    seconds: Seconds
+    clips: Annotated[tuple[StoredClipIn, ...], Field(min_length=1, max_length=1000)]
 
 
-class ModelInfo(BaseModel):
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-    model_version: str
-    preset: str
-    round: int | None
-    n_parameters: int
-    image: ImageConfig
-    score: ScoreConfig
+class SessionIn(Wire):
+    clip_token: Token | None = None
 
 
-class Health(BaseModel):
-    status: Literal["ok"]
-
-
-class ErrorAnswer(BaseModel):
-    error_id: str
-    """Stands in the service's log too."""
-    detail: str
-    field: str | None
-    """Path of the culprit in the `clip` part, such as `frames.3.cameras.CAM_BACK.image`, or the part's name."""
-
-
-def first_complaint(error: ValidationError) -> tuple[str, str]:
+def first_complaint(error: ValidationError, root: str = "clip") -> tuple[str, str]:
     """(field path, sentence). An unknown field comes first: it often explains the missing one."""
     errors = error.errors(include_url=False, include_input=False, include_context=False)
     first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
-    path = ".".join(str(part) for part in first["loc"]) or "clip"
+    path = ".".join(str(part) for part in first["loc"])[:SHOWN_PATH] or root
     if first["type"] == "extra_forbidden":
         return path, f"Unknown field {path}."
     if first["type"] == "missing":
         return path, f"{path} is missing."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    return path, f"{path}: {message[:1].lower()}{message[1:]}."
+    return path, f"{path}: {message[:1].lower()}{message[1:]}."[: 3 * SHOWN_PATH]

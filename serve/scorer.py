@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import ValidationError
+from torch import Tensor
 
 from sead_ray.config import ServeConfig
 from sead_ray.errors import InputError
@@ -16,9 +17,10 @@ from sead_ray.model.weights import CARD, load_model
 from sead_ray.records import ClipScore
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import LoadedClip
+from sead_ray.stages.frame_step import FrameInput, FrameStep, step_frame
 from sead_ray.stages.score import score_loaded_clips
 from sead_ray.storage import Store
-from serve.schemas import ModelInfo
+from sead_ray.wire import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,13 @@ class Scored:
 
 
 class Scorer(Protocol):
-    """What the HTTP layer knows of the model. Both methods may raise `ApiError` 503."""
+    """What the HTTP layer knows of the model. All methods may raise `ApiError` 503."""
 
     async def info(self) -> ModelInfo: ...
 
     async def score(self, loaded: LoadedClip) -> Scored: ...
+
+    async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep: ...
 
 
 class LocalScorer:
@@ -55,6 +59,14 @@ class LocalScorer:
     async def score(self, loaded: LoadedClip) -> Scored:
         async with self._lock:  # in a thread: the event loop goes on answering
             return await asyncio.to_thread(self._score, loaded)
+
+    async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
+        async with self._lock:
+            return await asyncio.to_thread(self._step, given, history)
+
+    def _step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
+        info = self._info
+        return step_frame(self._model, info.model_version, given, history, self._device, info.score)
 
     def _score(self, loaded: LoadedClip) -> Scored:
         started = time.perf_counter()

@@ -11,7 +11,7 @@ from sead_ray.config import ScoreConfig
 from sead_ray.records import ClipScore
 from sead_ray.scoring.features import FrameFeatures
 from sead_ray.scoring.key_frames import key_frames, longest_run
-from sead_ray.scoring.shift import clip_shifts
+from sead_ray.scoring.shift import ClipShifts, clip_shifts
 
 # Per-step offsets (6, 2) of the lidar origin in the frame's lidar frame, and their mask (6,): from ego poses, free.
 RecordedFuture = tuple[ArrayLike, ArrayLike]
@@ -24,6 +24,7 @@ def score_clip(
     recorded_futures: Sequence[RecordedFuture],
     model_version: str,
     config: ScoreConfig,
+    shifts: ClipShifts | None = None,
 ) -> ClipScore:
     """Feature shift, key frames and ActiveAD's terms of one clip.
 
@@ -34,6 +35,7 @@ def score_clip(
         recorded_futures: T recorded ego futures.
         model_version: names the model; scores of different models are never compared.
         config: thresholds and intervals.
+        shifts: of these frames, where they are known already (`extended_shifts`).
 
     Returns:
         `status` "failed" with a reason for fewer than two frames, time stamps that do not grow, a model that gave
@@ -48,7 +50,7 @@ def score_clip(
     if reason:
         return failed_score(clip_token, model_version, reason, len(frames))
     dt_s = float(np.median(np.diff(np.asarray(timestamps_us, np.int64)))) * 1e-6
-    shifts = clip_shifts(frames, timestamps_us, config)
+    shifts = shifts or clip_shifts(frames, timestamps_us, config)
     if not shifts.n_transitions:
         reason = (
             f"Clip {clip_token} has no two frames about {config.nominal_interval_s:g} s apart after "

@@ -114,6 +114,33 @@ def clip_shifts(features: Sequence[FrameFeatures], timestamps_us: Sequence[int],
     maps = _shifts([frame.map_instances for frame in features], transitions)
     has_bev = all(len(frame.bev) for frame in features)
     bev = _shifts([frame.bev for frame in features], transitions) if has_bev else None
+    return _summed(transitions, agents, maps, bev, config)
+
+
+def extended_shifts(
+    known: ClipShifts | None, features: Sequence[FrameFeatures], timestamps_us: Sequence[int], config: ScoreConfig
+) -> ClipShifts:
+    """`clip_shifts(features, …)` where `known` is that of all frames but the last: only the last transition is new."""
+    if known is None or len(features) < 2:
+        return clip_shifts(features, timestamps_us, config)
+    last = clip_shifts(features[-2:], timestamps_us[-2:], config)
+    has_bev = known.bev is not None and last.bev is not None
+    return _summed(
+        np.concatenate([known.transitions, last.transitions + len(features) - 2]),
+        np.concatenate([known.agents, last.agents]),
+        np.concatenate([known.map_instances, last.map_instances]),
+        np.concatenate([known.bev, last.bev]) if has_bev else None,
+        config,
+    )
+
+
+def _summed(
+    transitions: NDArray[np.int64],
+    agents: NDArray[np.float64],
+    maps: NDArray[np.float64],
+    bev: NDArray[np.float64] | None,
+    config: ScoreConfig,
+) -> ClipShifts:
     counted = transitions >= config.warmup_frames
     n_counted = int(counted.sum())
     total = float((agents + maps)[counted].sum())

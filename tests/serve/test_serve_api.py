@@ -21,6 +21,7 @@ from sead_ray.stages.clip_runner import LoadedClip, load_clip
 from sead_ray.stages.score import score_loaded_clips
 from sead_ray.storage import Store
 from serve.api import build_api
+from serve.errors import ApiError
 from serve.schemas import ModelInfo
 from serve.scorer import LocalScorer, Scored
 
@@ -352,9 +353,22 @@ class TestOtherRoutes:
         assert got["n_parameters"] == sum(value.numel() for value in model.parameters())
         assert got["image"] == {"width": 160, "decode": "full"}
 
-    def test_healthz(self, client: TestClient):
-        response = client.get("/healthz")
+    def test_models(self, client: TestClient):
+        assert client.get("/v1/models").json() == {"models": [client.get("/v1/model").json()]}
+
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+    def test_health(self, client: TestClient, path: str):
+        response = client.get(path)
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+    def test_alive_but_not_ready_while_the_model_loads(self, model_dir: str):
+        class Loading(LocalScorer):
+            async def info(self) -> ModelInfo:
+                raise ApiError(503, "The model is not loaded yet.")
+
+        with TestClient(build_api(Loading(model_dir, "cpu"), LIMITS)) as client:
+            assert client.get("/healthz").status_code == 200
+            refused(client.get("/readyz"), 503, None)
 
     def test_unknown_path_and_method_have_the_same_error_body(self, client: TestClient):
         refused(client.get("/v1/nothing"), 404, None)
@@ -362,7 +376,7 @@ class TestOtherRoutes:
 
     def test_openapi_is_served(self, client: TestClient):
         paths = client.get("/openapi.json").json()["paths"]
-        assert set(paths) == {"/v1/score", "/v1/model", "/healthz"}
+        assert {"/v1/score", "/v1/jobs", "/v1/sessions", "/v1/model", "/v1/models", "/healthz", "/readyz"} <= set(paths)
         assert "multipart/form-data" in paths["/v1/score"]["post"]["requestBody"]["content"]
 
 

@@ -1,0 +1,76 @@
+"""`/v1/jobs`: long clips and batches; send, poll, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Request, Response
+
+from sead_ray.config import ServeConfig
+from sead_ray.tokens import Grant
+from sead_ray.wire import JobAnswer, JobList
+from serve.auth import Authority, requires
+from serve.docs import body_errors, clip_body, errors
+from serve.errors import ApiError
+from serve.guard import GuardedRoute
+from serve.job_desk import JobDesk, JobItem
+from serve.job_work import clip_work
+from serve.scorer import Scorer
+from serve.sources import read_batch
+
+JobId = Annotated[str, Path(max_length=64)]
+MAX_KEY = 200
+
+
+def job_router(scorer: Scorer, limits: ServeConfig, authority: Authority) -> APIRouter:
+    router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
+    desk, sender, admin = JobDesk(limits), requires(authority, "score"), requires(authority, "admin")
+
+    @router.post(
+        "/v1/jobs",
+        status_code=202,
+        response_model=JobAnswer,
+        responses=body_errors(409),
+        openapi_extra=clip_body("StoredClipsIn", several=True),
+    )
+    async def submit(
+        request: Request,
+        response: Response,
+        caller: Grant = sender,
+        idempotency_key: Annotated[str | None, Header(description="Sent again, it returns the same job.")] = None,
+    ) -> JobAnswer:
+        """Takes clips on (several `clip` parts, or `clips` in JSON); their scores are fetched from the job."""
+        if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
+            raise ApiError(422, f"An idempotency key has 1 to {MAX_KEY} characters.", "Idempotency-Key")
+        info = await scorer.info()
+        batch = await read_batch(request, info.image, limits)
+        items = [
+            JobItem(
+                source.clip_in.clip_token or "upload",
+                len(source.clip_in.frames),
+                clip_work(source.load, scorer, limits),
+            )
+            for source in batch.clips
+        ]
+        job = desk.submit(caller, items, batch.n_bytes, batch.digest, idempotency_key)
+        response.headers["Location"] = f"/v1/jobs/{job.job_id}"
+        return job.to_answer()
+
+    @router.get("/v1/jobs", response_model=JobList, responses=errors())
+    async def jobs(caller: Grant = admin) -> JobList:
+        """Everybody's jobs; needs an admin's token."""
+        return JobList(jobs=[job.to_answer() for job in desk.all()])
+
+    @router.get("/v1/jobs/{job_id}", response_model=JobAnswer, responses=errors(404, 422))
+    async def job(job_id: JobId, caller: Grant = sender) -> JobAnswer:
+        """How far the job is, and the answers that it has so far."""
+        return desk.find(caller, job_id).to_answer()
+
+    @router.delete("/v1/jobs/{job_id}", response_model=JobAnswer, responses=errors(404, 422))
+    async def cancel(job_id: JobId, caller: Grant = sender) -> JobAnswer:
+        """Cancels what is not done yet; answers that are there stay."""
+        found = desk.find(caller, job_id)
+        desk.cancel(found)
+        return found.to_answer()
+
+    return router

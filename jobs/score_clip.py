@@ -7,7 +7,7 @@ import json
 import pyarrow.compute as pc
 
 from jobs.cli import run_job
-from sead_ray.client import score_clip
+from jobs.service import service_client, service_errors
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.records import Clip
@@ -46,7 +46,9 @@ def plan(config: ScoreClipConfig) -> str:
 
 
 def job(config: ScoreClipConfig) -> str:
-    return json.dumps(score_clip(config.url, find_clip(config), config.data.root), indent=1)
+    clip = find_clip(config)
+    with service_errors(config.url), service_client(config.url) as client:
+        return json.dumps(client.score(clip, config.data.root).model_dump(mode="json"), indent=1)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def parse_grants(text: str, source: str) -> list[Grant]:
             raise InputError(f"Line {number} of {source} is not `<sha256> <{'|'.join(SCOPES)}> <name>`.")
         if not _NAME.fullmatch(fields[2]) or fields[2] in [grant.name for grant in grants]:
             raise InputError(f"Line {number} of {source} has a name that is no word, or that another line has.")
-        grants.append(Grant(fields[0], fields[1], fields[2]))  # ty: ignore[invalid-argument-type]
+        grants.append(Grant(fields[0], fields[1], fields[2]))
     return grants
 
 

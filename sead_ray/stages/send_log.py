@@ -35,6 +35,7 @@ def send_scenes(client: ScoringClient, folder: NuScenesFolder, scenes: Sequence[
         httpx.HTTPError: it cannot be reached.
     """
     known = sent_tokens(output)
+    _cut_unfinished(output)
     left = [scene for scene in scenes if scene[0] not in known]
     n_failed = 0
     with Progress("send scenes", len(scenes), "scene", done=len(scenes) - len(left)) as progress:
@@ -62,16 +63,20 @@ def send_clip(client: ScoringClient, clip: Clip, data_root: str, via: Via) -> di
 
 
 def sent_tokens(output: str) -> set[str]:
-    """Clips that `output` holds. A last line without its end, as of a killed command, is cut off."""
-    path = Path(output)
-    if not path.exists():
-        return set()
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
+    """Clips that `output` holds; a last line without its end, as of a killed command, does not count."""
     try:
-        tokens = {json.loads(line)["clip_token"] for line in whole.splitlines()}
+        return {json.loads(line)["clip_token"] for line in _whole_lines(output).splitlines()}
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{output} is not a file of this command: a line is not an answer in JSON.") from None
-    if len(whole) < len(data):
-        path.write_bytes(whole)
-    return tokens
+
+
+def _whole_lines(output: str) -> bytes:
+    path = Path(output)
+    data = path.read_bytes() if path.exists() else b""
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _cut_unfinished(output: str) -> None:
+    whole = _whole_lines(output)
+    if Path(output).exists() and len(whole) < Path(output).stat().st_size:
+        Path(output).write_bytes(whole)

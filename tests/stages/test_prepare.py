@@ -125,7 +125,9 @@ def test_after_a_fault_was_mended_only_what_it_touches_is_made_again(
     done = len(run.list(f"{layout.PREPARATION}/clips", ".parquet"))
     broken.write_text(content)
     prepare(run, config)
-    assert handed_out[-2:] == [12 - done, 12]  # clips, labels
+    clips, labels = handed_out[-2:]
+    assert clips in (12 - done, 11 - done)  # one may have been under way when the job ended
+    assert labels == 12
     for file in FILES:
         assert run.read_bytes(file) == tiny_run.read_bytes(file)
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from jobs.cli import run_job
+from jobs.figures import require_folder, write_figures
 from sead_ray.benchmark.model import ModelBenchConfig, bench_model
-from sead_ray.errors import InputError
 
 
 class BenchModelConfig(ModelBenchConfig):
@@ -28,14 +25,10 @@ def plan(config: BenchModelConfig) -> str:
 
 
 def job(config: BenchModelConfig) -> str:
-    if config.output and not Path(config.output).resolve().parent.is_dir():
-        raise InputError(f"output: the folder {Path(config.output).resolve().parent} does not exist.")
+    require_folder(config.output)
     settings = ModelBenchConfig.model_validate(config.model_dump(exclude={"output"}))
     result = bench_model(settings, lambda line: print(line, file=sys.stderr, flush=True))
-    if config.output:
-        partial = f"{config.output}.partial"
-        Path(partial).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-        os.replace(partial, config.output)
+    write_figures(config.output, result)
     return table(result)
 
 

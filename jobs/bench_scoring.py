@@ -6,16 +6,13 @@ Makes a pool of 1600x900 images first, unless it is there. Prints the split by s
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 from jobs.cli import run_job
+from jobs.figures import require_folder, write_figures
 from sead_ray.benchmark.scoring import ScoringBenchConfig, markdown
-from sead_ray.errors import InputError
 from sead_ray.stages.bench_scoring import bench_scoring
 
 PROG = "python -m jobs.bench_scoring"
@@ -35,14 +32,10 @@ def plan(config: BenchScoringConfig) -> str:
 
 
 def job(config: BenchScoringConfig) -> str:
-    if config.output and not Path(config.output).resolve().parent.is_dir():
-        raise InputError(f"output: the folder {Path(config.output).resolve().parent} does not exist.")
+    require_folder(config.output)
     settings = ScoringBenchConfig.model_validate(config.model_dump(exclude={"output"}))
     result = bench_scoring(settings, shlex.join([*PROG.split(), *sys.argv[1:]]))
-    if config.output:
-        partial = f"{config.output}.partial"
-        Path(partial).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-        os.replace(partial, config.output)
+    write_figures(config.output, result)
     return text(result)
 
 

@@ -42,6 +42,10 @@ class Grant:
     def allows(self, scope: Scope) -> bool:
         return self.scope in (scope, "admin")
 
+    def may_see(self, owner: str) -> bool:
+        """Its own things, and anybody's for an admin."""
+        return self.name == owner or self.allows("admin")
+
     def line(self) -> str:
         return f"{self.sha256} {self.scope} {self.name}"
 

@@ -113,7 +113,7 @@ class JobDesk:
         """The caller's job; anybody's for an admin. 404 is all that others learn."""
         self._forget()
         job = self._jobs.get(job_id)
-        if job is None or not (caller.name == job.owner or caller.allows("admin")):
+        if job is None or not caller.may_see(job.owner):
             raise ApiError(404, "There is no such job; results are kept for a limited time.", "job_id")
         return job
 

@@ -69,7 +69,7 @@ class SessionDesk:
         """The caller's session; anybody's for an admin. 404 is all that others learn."""
         self._forget()
         session = self._sessions.get(session_id)
-        if session is None or not (caller.name == session.owner or caller.allows("admin")):
+        if session is None or not caller.may_see(session.owner):
             raise ApiError(404, "There is no such session; one without frames expires.", "session_id")
         return session
 

@@ -39,16 +39,15 @@ class InferenceModel:
         model: on its device; is changed (`fold_for_good`, eval mode) and must not be trained or saved afterwards.
         precision: fp32; mixed: the image network in bf16, what follows in float32 with TF32 products on CUDA; bf16:
             all matrix products and convolutions.
-        graphs: whether to record CUDA graphs; None: on CUDA.
     """
 
-    def __init__(self, model: Any, precision: Precision = "fp32", graphs: bool | None = None) -> None:
+    def __init__(self, model: Any, precision: Precision = "fp32") -> None:
         assert isinstance(model, nn.Module)
         parameter = next(model.parameters())
         self.device, self.precision = parameter.device, precision
         self.planner: BasePlanner = model
         self._graphs: dict[tuple[Any, ...], _Recording] = {}
-        self._record = self.device.type == "cuda" if graphs is None else graphs
+        self._record = self.device.type == "cuda"
         self._pool = torch.cuda.graph_pool_handle() if self._record else None
         model.eval().requires_grad_(False)
         fold_for_good(model)

@@ -170,6 +170,9 @@ class ScoreConfig(Schema):
     """Ray's share of a core, below 1 so that readers and decoders fit beside the actors on two cores."""
     max_decoders: int | None = Field(default=None, ge=1)
     """Tasks that decode at a time. None: one for each CPU of the cluster, less two for each GPU that scores."""
+    decode_on: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where the pool's images are decoded. gpu: by the JPEG engine (nvJPEG through torchvision) of the GPU that scores.
+    auto: where it is measured to be faster, once a run; small pools, and all without torchvision, on CPUs."""
     precision: Literal["auto", "fp32", "mixed", "bf16"] = "auto"
     """Of the model. mixed: the image network in bf16, what follows in float32 with TF32 products. auto: mixed on a GPU,
     fp32 on a CPU. Evaluation is always in fp32."""

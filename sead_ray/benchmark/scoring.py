@@ -122,7 +122,7 @@ def markdown(result: dict[str, Any]) -> str:
         "frames/s end to end": f"{result['fps']:.1f}",
         "model alone": f"{result['model_fps']:.1f}",
         "image network": f"{result['backbone_fps']:.1f}",
-        "decoders alone": f"{result['decode_fps']:.1f}",
+        "decoders alone": f"{result['decode_fps']:.1f} ({result['decoder'].upper()})",
         "of the ceiling": f"{result['ratio']:.0%}",
         "GPU busy": busy,
         "peak memory, GiB": f"{result['peak_memory_gib']:.1f}",

@@ -161,19 +161,28 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         return image.height, image.width
 
 
-def _decode_into(out: Images, data: bytes, key: str, geometry: ImageGeometry, reduced: bool) -> None:
-    """Resized RGB into `out`, (height, width, 3). `reduced`: libjpeg scales while decoding, to no less than that."""
+def require_size(data: bytes, key: str, geometry: ImageGeometry) -> None:
+    """Looks at the header alone.
+
+    Raises:
+        InputError: the image is empty, no JPEG, or of another size than recorded.
+    """
     if not data:
         raise InputError(f"Image {key} is empty.")
     try:
         size = jpeg_size(data)
     except (ValueError, OSError, SyntaxError) as error:  # PIL reports broken files by either
         raise InputError(f"Image {key} is not a whole JPEG ({error}).") from None
-    if size != (geometry.source_height, geometry.source_width):  # before the pixels get their memory
+    if size != (geometry.source_height, geometry.source_width):
         raise InputError(
             f"Image {key} is {size[1]} x {size[0]} pixels, but its table says "
             f"{geometry.source_width} x {geometry.source_height}."
         )
+
+
+def _decode_into(out: Images, data: bytes, key: str, geometry: ImageGeometry, reduced: bool) -> None:
+    """Resized RGB into `out`, (height, width, 3). `reduced`: libjpeg scales while decoding, to no less than that."""
+    require_size(data, key, geometry)  # before the pixels get their memory
     try:
         image = (_simplejpeg if simplejpeg is not None else _pillow)(data, geometry, reduced)
     except (ValueError, OSError, SyntaxError) as error:

@@ -14,7 +14,6 @@ from sead_ray.errors import InputError
 from sead_ray.model.presets import resolve
 from sead_ray.model.vad import VAD
 from sead_ray.model.weights import save_model
-from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.adopt import adopt_model
@@ -80,8 +79,3 @@ def write_model(run: Store, config: ScoringBenchConfig) -> None:
     torch.manual_seed(config.seed)
     model = VAD(size, pretrained_backbone=config.pretrained and size.norm == "BN")
     save_model(run, MODEL, model, {"image": config.image.model_dump()})
-
-
-def first_clip(run: Store) -> Clip:
-    """Stands for all clips where their size matters."""
-    return Clip.from_row(next(run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA)))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import cv2
 import ray
 import torch
 
@@ -21,13 +20,20 @@ from sead_ray.config import ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.model.inference import InferenceModel, precision_on
 from sead_ray.model.weights import CARD, load_model
-from sead_ray.nuscenes.images import normalise
-from sead_ray.records import Clip, ClipScore
+from sead_ray.records import ClipScore
 from sead_ray.schemas import SCORE_SCHEMA
-from sead_ray.stages.bench_pool import MODEL, first_clip, write_model, write_pool
+from sead_ray.stages.bench_pool import MODEL, write_model, write_pool
 from sead_ray.stages.clip_pipeline import run_pipeline
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip, run_step
 from sead_ray.stages.cluster import connect, device_for
+from sead_ray.stages.decoder_choice import (
+    Decoder,
+    choose_decoder,
+    cpu_decode_fps,
+    first_clip,
+    gpu_decode_fps,
+    on_actor,
+)
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import PipelineSize, clips_that_fit, pipeline_size
 from sead_ray.stages.progress import Progress, say
@@ -48,15 +54,22 @@ def bench_scoring(config: ScoringBenchConfig, command: str) -> dict[str, Any]:
     tokens = write_pool(run, root, config)
     write_model(run, config)
     size = _fitted(run, config)
-    decode_fps = _decoders_alone(run, root, config)
-    measured = _score(run, root, config, tokens, size)
-    alone = _on_actor(_model_alone, size).remote(run.root, root, config, size)
+    decoder = choose_decoder(run, root, config.image, config.score, size, len(tokens))
+    decode_fps = {
+        "cpu": cpu_decode_fps(run, root, config.image, min(3, config.repeats)),
+        "gpu": gpu_decode_fps(run, root, config.image, size) if size.gpus_per_actor else 0.0,
+    }
+    measured = _score(run, root, config, tokens, size, decoder)
+    alone = on_actor(_model_alone, size).remote(run.root, root, config, size)
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": command,
         "model": run.read_json(f"{MODEL}/{CARD}")["size"]["preset"],
         "cpus": ray.cluster_resources().get("CPU", 0),
-        "decode_fps": decode_fps,
+        "decoder": decoder,
+        "decode_fps": decode_fps[decoder],
+        "decode_cpu_fps": decode_fps["cpu"],
+        "decode_gpu_fps": decode_fps["gpu"],
         **measured,
         **ray.get(alone),
         **dataclasses.asdict(size),
@@ -72,29 +85,8 @@ def _fitted(run: Store, config: ScoringBenchConfig) -> PipelineSize:
     return dataclasses.replace(size, clips_per_batch=clips_that_fit(first_clip(run), config.image, size, store_bytes))
 
 
-def _decoders_alone(run: Store, root: str, config: ScoringBenchConfig) -> float:
-    """Frames per second of as many decoding tasks as there are CPUs, with nothing behind them."""
-    clip = first_clip(run)
-    n_tasks = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    task = ray.remote(num_cpus=1)(_decode_once)
-    rates = []
-    for _ in range(1 + min(3, config.repeats)):  # the first starts the processes
-        spans = ray.get([task.remote(clip, root, config) for _ in range(n_tasks)])
-        seconds = max(stop for _, stop in spans) - min(start for start, _ in spans)
-        rates.append(n_tasks * len(clip.frames) / seconds)
-    rates = sorted(rates[1:])
-    return rates[len(rates) // 2]
-
-
-def _decode_once(clip: Clip, root: str, config: ScoringBenchConfig) -> tuple[float, float]:
-    cv2.setNumThreads(1)
-    started = time.time()
-    load_clip(clip, root, config.image)
-    return started, time.time()
-
-
 def _score(
-    run: Store, root: str, config: ScoringBenchConfig, tokens: Sequence[str], size: PipelineSize
+    run: Store, root: str, config: ScoringBenchConfig, tokens: Sequence[str], size: PipelineSize, decoder: Decoder
 ) -> dict[str, Any]:
     """The pool to a table of scores."""
     run.remove(PARTS)
@@ -113,6 +105,7 @@ def _score(
             finish=partial(_timed_scores, ledger=ledger, version=version, config=config.score),
             size=size,
             precision=config.score.precision,
+            decoder=decoder,
         ):
             rows.append(row)
             progress.advance()
@@ -149,7 +142,7 @@ def _figures(rows: list[dict[str, Any]], seconds: float, sampler: GpuSampler, si
         "n_failed": len(rows) - len(good),
         "n_frames": n_frames,
         "ms_per_frame": {
-            "decode (CPU task)": 1000 * sum(row["decode_s"] for row in good) / n_frames,
+            "decode or read (CPU task)": 1000 * sum(row["decode_s"] for row in good) / n_frames,
             "gather (copying thread)": per_frame["gather_s"],
             "wait for input (device)": per_frame["wait_s"],
             "model (device)": per_frame["model_s"],
@@ -200,11 +193,6 @@ def _timed_scores(
     return [{**row, "finished_s": finished} for row in rows]
 
 
-def _on_actor(function: Callable[..., Any], size: PipelineSize) -> Any:
-    """The function as a task with what an actor of the pipeline has."""
-    return ray.remote(num_cpus=size.cpus_per_actor, num_gpus=size.gpus_per_actor)(function)
-
-
 def _model_alone(run_root: str, root: str, config: ScoringBenchConfig, size: PipelineSize) -> dict[str, Any]:
     """Frames per second of model and image network on a batch whose images are on the device."""
     device = device_for(size.gpus_per_actor)
@@ -214,13 +202,12 @@ def _model_alone(run_root: str, root: str, config: ScoringBenchConfig, size: Pip
     network: Any = model.planner
     clip = first_clip(run)
     loaded = load_clip(dataclasses.replace(clip, frames=clip.frames[:2]), root, config.image)
-    valid_height = loaded.geometry.height
     with torch.inference_mode(), ClipBatch([loaded] * size.clips_per_batch, device) as batch:
         frame = list(_frames(batch))[-1]
-        history = run_step(model, frame, valid_height, None).bev.clone()
+        history = run_step(model, frame, None).bev.clone()
         rates = time_alone(
-            lambda: run_step(model, frame, valid_height, history),
-            lambda: network.image_features(normalise(frame.images, valid_height)),
+            lambda: run_step(model, frame, history),
+            lambda: network.image_features(frame.images),
             size.clips_per_batch,
             torch.device(device),
             config.repeats,

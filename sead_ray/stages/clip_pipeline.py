@@ -6,6 +6,7 @@ decoders and actors fit side by side on a machine with two cores.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ from sead_ray.model.weights import CARD, load_model, require_images_as_trained
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
-from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip
+from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip, load_encoded_clip
 from sead_ray.stages.cluster import device_for
+from sead_ray.stages.decoder_choice import Decoder
 from sead_ray.stages.pipeline_size import PipelineSize, clips_that_fit
 from sead_ray.stages.transport import pack, unpack
 from sead_ray.storage import Store
@@ -59,10 +61,14 @@ def run_pipeline(
     finish: ClipFinish,
     size: PipelineSize,
     precision: Wanted = "fp32",
+    decoder: Decoder = "cpu",
 ) -> Iterator[dict[str, Any]]:
     """Streams the clips `tokens` through decoding, the model and `finish`; yields what `finish` returned, unordered.
 
     Decoders and `finish` run in CPU tasks beside the actors. An actor has its next batch at hand while it works.
+
+    Args:
+        decoder: gpu: the CPU tasks only read the files, `work` sees no pixels of the clips.
 
     Raises:
         InputError: the model was trained on images decoded otherwise; no clip moved for `no_progress_timeout_s`, with
@@ -79,11 +85,12 @@ def run_pipeline(
     source: Any = ray.data.read_parquet(run.path(layout.CLIPS_FILE), num_cpus=READER_CPUS)
     clips = source.map_batches(_keep, fn_args=[frozenset(tokens)], batch_format="pyarrow", num_cpus=READER_CPUS)
     first = Clip.from_row(next(run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA)))
-    clips_per_batch = clips_that_fit(first, image, size, ray.cluster_resources().get("object_store_memory", 0))
+    in_store = size if decoder == "cpu" else dataclasses.replace(size, lowers_clips=False)  # files are small
+    clips_per_batch = clips_that_fit(first, image, in_store, ray.cluster_resources().get("object_store_memory", 0))
     n_batches = -(-len(tokens) // clips_per_batch)
     decoded = clips.repartition(target_num_rows_per_block=1).map_batches(
         _decode,
-        fn_args=[data_root, image],
+        fn_args=[data_root, image, decoder],
         batch_format="pyarrow",
         batch_size=1,
         num_cpus=size.cpus_per_decoder,
@@ -136,13 +143,14 @@ def _keep(table: pa.Table, wanted: frozenset[str]) -> pa.Table:
     return table.filter(pa.array(mask, pa.bool_()))
 
 
-def _decode(table: pa.Table, data_root: str, image: ImageConfig) -> pa.Table:
+def _decode(table: pa.Table, data_root: str, image: ImageConfig, decoder: Decoder) -> pa.Table:
+    load = load_clip if decoder == "cpu" else load_encoded_clip
     cv2.setNumThreads(1)  # a decoder has one core; OpenCV would take all of them for each resize
     loaded: list[tuple[str, LoadedClip | Failure]] = []
     for row in table.to_pylist():
         clip = Clip.from_row(row)
         try:
-            item = load_clip(clip, data_root, image)
+            item = load(clip, data_root, image)
             _ = item.arrays  # computed here, not in the actor: it travels with the clip
             loaded.append((clip.clip_token, item))
         except InputError as error:
@@ -183,6 +191,8 @@ class _ModelActor:
             require_working_device(self._device, error)
             if len(clips) > 1:
                 return [self._run_alone(clip) for clip in clips]
+            if isinstance(error, InputError):  # an image that only its decoding shows to be broken
+                return [Failure(str(error))]
             return [Failure(f"The model failed on clip {clips[0].clip.clip_token}: {' '.join(str(error).split())}.")]
 
     def _run_alone(self, clip: LoadedClip) -> Any:

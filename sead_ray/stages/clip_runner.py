@@ -15,26 +15,34 @@ from torch import Tensor
 
 from sead_ray.config import ImageConfig
 from sead_ray.model.contract import BasePlanner, FrameBatch, PlannerOutput
-from sead_ray.nuscenes.images import ImageGeometry, decode_frame, frame_lidar2img, image_geometry, normalise
+from sead_ray.nuscenes.images import ImageGeometry, decode_frame, frame_lidar2img, image_geometry
 from sead_ray.nuscenes.sequence import can_bus_deltas
 from sead_ray.records import CAMERAS, Clip
+from sead_ray.stages.encoded_clip import EncodedImages, read_encoded
 from sead_ray.stages.frame_feed import ClipArrays, DeviceFrame, FrameFeed
 from sead_ray.storage import Store
 
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A clip with its decoded images.
+    """A clip with its images.
 
     Attributes:
-        images: (T, 6, H, W, 3) uint8 RGB, padded; rows from `geometry.height` on are padding.
-        decode_s: seconds that decoding took.
+        images: (T, 6, H, W, 3) uint8 RGB, padded; rows from `geometry.height` on are padding. Or the files, which the
+            device decodes.
+        decode_s: seconds that decoding, or reading, took.
     """
 
     clip: Clip
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | EncodedImages
     geometry: ImageGeometry
     decode_s: float = 0.0
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The decoded images; only of a clip whose images are decoded."""
+        assert not isinstance(self.images, EncodedImages)
+        return self.images
 
     @cached_property
     def arrays(self) -> ClipArrays:
@@ -45,6 +53,7 @@ class LoadedClip:
             lidar2img=np.stack([frame_lidar2img(frame, self.geometry) for frame in frames]),
             can_bus=can_bus_deltas(frames),
             commands=np.array([int(frame.command) for frame in frames], np.int64),
+            valid_height=self.geometry.height,
         )
 
 
@@ -62,6 +71,17 @@ def load_clip(clip: Clip, data_root: str, image: ImageConfig) -> LoadedClip:
     for frame, out in zip(clip.frames, images):
         decode_frame(store, frame, image, out)
     return LoadedClip(clip, images, geometry, time.perf_counter() - started)
+
+
+def load_encoded_clip(clip: Clip, data_root: str, image: ImageConfig) -> LoadedClip:
+    """The same with the images left as files.
+
+    Raises:
+        InputError: an image is missing, truncated, or of another size than the table says; names it.
+    """
+    geometry = image_geometry(clip.frames[0], image)
+    images, seconds = read_encoded(clip, data_root, image, geometry)
+    return LoadedClip(clip, images, geometry, seconds)
 
 
 class ClipBatch(Sequence[LoadedClip]):
@@ -107,7 +127,6 @@ def run_clips(
         with ClipBatch(clips, device) as batch:
             yield from run_clips(model, batch, device, mark)
         return
-    valid_height = clips[0].geometry.height
     history: Tensor | None = None
     for frame in clips.feed:
         mark("wait")
@@ -115,7 +134,7 @@ def run_clips(
         if history is not None and step.kept is not None:
             history = history[step.kept]
         with torch.inference_mode():
-            output = run_step(model, frame, valid_height, history)
+            output = run_step(model, frame, history)
             history = output.bev
             seen = output if len(step.active) == len(step.sources) else rows_of(output, step.active_rows)
         mark("model")
@@ -123,9 +142,9 @@ def run_clips(
         mark("work")
 
 
-def run_step(model: BasePlanner, frame: DeviceFrame, valid_height: int, history: Tensor | None) -> PlannerOutput:
-    """One step of a batch whose images, as they were decoded, are on the device."""
-    return model(FrameBatch(normalise(frame.images, valid_height), frame.lidar2img, frame.can_bus), history)
+def run_step(model: BasePlanner, frame: DeviceFrame, history: Tensor | None) -> PlannerOutput:
+    """One step of a batch that is on the device."""
+    return model(FrameBatch(frame.images, frame.lidar2img, frame.can_bus), history)
 
 
 # Axes of an output's tensors that stand before its clips: L decoder layers.

@@ -92,12 +92,12 @@ def _features_of(model: Any, version: str, loaded: LoadedClip, device: str) -> C
     frames = np.unique(np.linspace(0, n_frames - 1, min(n_frames, MAX_FRAMES)).round().astype(int))
     means = []
     for frame in frames:
-        images = torch.from_numpy(loaded.images[frame][None].copy()).to(device)  # the store's memory is read-only
+        images = torch.from_numpy(loaded.pixels[frame][None].copy()).to(device)  # the store's memory is read-only
         with torch.inference_mode():
             last = model.planner.backbone(normalise(images, loaded.geometry.height).flatten(0, 1))[-1]
         means.append(last.float().mean(dim=(0, 2, 3)).cpu().numpy())
     embedding = np.mean(means, axis=0, dtype=np.float64).astype(np.float32).tolist()
-    front = loaded.images[n_frames // 2][CAMERAS.index("CAM_FRONT")][: loaded.geometry.height, : loaded.geometry.width]
+    front = loaded.pixels[n_frames // 2][CAMERAS.index("CAM_FRONT")][: loaded.geometry.height, : loaded.geometry.width]
     small = cv2.resize(front, (IMAGE_SIDE, IMAGE_SIDE), interpolation=cv2.INTER_AREA)
     return ClipFeatures(loaded.clip.clip_token, version, "ok", "", n_frames, embedding, small.tobytes())
 

@@ -1,6 +1,7 @@
 """Brings the frames of a batch of clips to the device, a few ahead of the computation, in a thread of its own.
 
-On a GPU a frame is gathered in pinned memory and copied on a stream beside the computation's; on a CPU it is gathered.
+On a GPU a frame is gathered in pinned memory and copied on a stream beside the computation's, where images that are
+still files are decoded too; on a CPU it is gathered. Images arrive normalised.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sead_ray.nuscenes.device_images import images_on_device
+from sead_ray.nuscenes.images import ImageGeometry, normalise
+from sead_ray.stages.encoded_clip import EncodedImages
+
 FRAMES_AHEAD = 3  # of the one that the device has finished
 
 
@@ -25,15 +30,16 @@ class ClipArrays:
     """What a model sees of a clip of T frames.
 
     Attributes:
-        images: (T, 6, H, W, 3) uint8 RGB.
+        images: (T, 6, H, W, 3) uint8 RGB, padding from row `valid_height` on; or the files, for the device to decode.
         lidar2img: (T, 6, 4, 4) float32, to pixels of `images`. can_bus: (T, 18) float64, differences where it must be.
         commands: (T,) int64.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | EncodedImages
     lidar2img: NDArray[np.float32]
     can_bus: NDArray[np.float64]
     commands: NDArray[np.int64]
+    valid_height: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Step:
 
 @dataclass
 class DeviceFrame:
-    """A step's inputs on the device: images (R, 6, H, W, 3) uint8, lidar2img, can_bus."""
+    """A step's inputs on the device: images (R, 6, 3, H, W) float32, normalised; lidar2img, can_bus."""
 
     step: Step
     images: Tensor
@@ -146,20 +152,47 @@ class FrameFeed:
     def _to_device(self, step: Step, stream: Any) -> DeviceFrame:
         started = time.perf_counter()
         sources = [self._clips[index] for index in step.sources]
-        host = [
-            self._gather([clip.images[step.t] for clip in sources]),
-            self._gather([clip.lidar2img[step.t] for clip in sources]),
-            self._gather([clip.can_bus[step.t] for clip in sources]),
-        ]
+        decoded = [clip.images[step.t] for clip in sources if not isinstance(clip.images, EncodedImages)]
+        pixels = self._gather(decoded) if decoded else None
+        numbers = [self._gather([part[step.t] for part in parts]) for parts in _numbers(sources)]
         self.gather_s += time.perf_counter() - started
         if stream is None:
-            return DeviceFrame(step, *host)
-        with torch.cuda.stream(stream):
+            images = self._decode(step) if pixels is None else normalise(pixels, sources[0].valid_height)
+            return DeviceFrame(step, images, *numbers)
+        with torch.inference_mode(), torch.cuda.stream(stream):
             # PyTorch reuses pinned memory only when the copies from it are done.
-            frame = DeviceFrame(step, *(tensor.to(self._device, non_blocking=True) for tensor in host))
+            lidar2img, can_bus = (tensor.to(self._device, non_blocking=True) for tensor in numbers)
+            if pixels is None:
+                images = self._decode(step)
+            else:
+                images = normalise(pixels.to(self._device, non_blocking=True), sources[0].valid_height)
+            frame = DeviceFrame(step, images, lidar2img, can_bus)
             frame.copied = torch.cuda.Event()
             frame.copied.record(stream)
+            if pixels is None:
+                stream.synchronize()  # the decoder reads the files, and writes memory, on a stream of its own
         return frame
+
+    def _decode(self, step: Step) -> Tensor:
+        """(R, 6, 3, H, W), each clip's files decoded once; together where they are of one size."""
+        clips = list(dict.fromkeys(step.sources))
+        sizes: dict[ImageGeometry, list[int]] = {}
+        for index in clips:
+            sizes.setdefault(self._encoded(index).geometry, []).append(index)
+        decoded: dict[int, Tensor] = {}
+        for geometry, members in sizes.items():
+            frames = [self._encoded(index).frame(step.t) for index in members]
+            files = [file for frame in frames for file in frame[0]]
+            keys = [key for frame in frames for key in frame[1]]
+            config = self._encoded(members[0]).config
+            images = images_on_device(files, keys, geometry, config, self._device)
+            decoded.update(zip(members, images.unflatten(0, (len(members), -1))))
+        return torch.stack([decoded[index] for index in step.sources])
+
+    def _encoded(self, index: int) -> EncodedImages:
+        images = self._clips[index].images
+        assert isinstance(images, EncodedImages)
+        return images
 
     def _gather(self, arrays: Sequence[NDArray[Any]]) -> Tensor:
         """(R, ...) of R arrays, each copied once."""
@@ -167,3 +200,7 @@ class FrameFeed:
         out = torch.empty((len(arrays), *arrays[0].shape), dtype=first.dtype, pin_memory=self._on_gpu)
         np.stack(arrays, out=out.numpy())
         return out
+
+
+def _numbers(clips: Sequence[ClipArrays]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    return [clip.lidar2img for clip in clips], [clip.can_bus for clip in clips]

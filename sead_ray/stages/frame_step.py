@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sead_ray.config import ScoreConfig
-from sead_ray.nuscenes.images import ImageGeometry, frame_lidar2img
+from sead_ray.model.contract import FrameBatch
+from sead_ray.nuscenes.images import ImageGeometry, frame_lidar2img, normalise
 from sead_ray.nuscenes.sequence import can_bus_deltas
 from sead_ray.records import Frame
 from sead_ray.scoring.features import FrameFeatures, extract_features
-from sead_ray.stages.clip_runner import run_step
-from sead_ray.stages.frame_feed import DeviceFrame, Step
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,12 @@ def step_frame(
     model: Any, version: str, given: FrameInput, history: Tensor | None, device: str, config: ScoreConfig
 ) -> FrameStep:
     """Runs the frame; `history` is that of the frame before, None on a clip's first."""
-    tensors = [
+    images, lidar2img, can_bus = (
         torch.from_numpy(np.ascontiguousarray(array))[None].to(device)
         for array in (given.images, given.lidar2img, given.can_bus)
-    ]
-    frame = DeviceFrame(Step(0, [0], [0], [0], None), *tensors)
-    output = run_step(model, frame, given.valid_height, None if history is None else history.to(device))
+    )
+    frame = FrameBatch(normalise(images, given.valid_height), lidar2img, can_bus)
+    output = model(frame, None if history is None else history.to(device))
     mounting = given.ego_from_lidar[None] if config.distance_from == "ego" else None
     bev_hw = model.bev_hw if config.bev_shift else None
     (features,) = extract_features(output, [given.command], config, mounting, bev_hw)

@@ -14,6 +14,7 @@ FEATURES = "features"
 FEATURES_FILE = "features/features.parquet"
 START_MODEL = "features/start_model"
 FEATURE_PARTS = "feature_parts"
+DECODER = "decoder.json"  # of the pool's images, where it was measured
 QUARANTINE = "quarantine.json"
 LOCK = "driver.lock"
 REPORT = "report/index.html"

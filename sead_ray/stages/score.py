@@ -27,6 +27,7 @@ from sead_ray.stages import layout, metrics
 from sead_ray.stages.clip_pipeline import Failure, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
+from sead_ray.stages.decoder_choice import choose_decoder
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress, say
@@ -72,6 +73,8 @@ def _score_pool(
     done = ledger.done()
     pending = [token for token in tokens if token not in done]
     connect()
+    size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)
+    decoder = choose_decoder(run, config.data.root, config.image, score, size, len(tokens))
     with Progress(f"score round {round_number}", len(tokens), "clip", done=len(done)) as progress:
         failed = 0
         for scored in run_pipeline(
@@ -82,8 +85,9 @@ def _score_pool(
             pending,
             work=partial(clip_features, config=score),
             finish=partial(_score_all, ledger=ledger, version=version, config=score),
-            size=pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors),
+            size=size,
             precision=score.precision,
+            decoder=decoder,
         ):
             progress.advance()
             failed += scored["status"] != "ok"
@@ -92,7 +96,7 @@ def _score_pool(
     for row in rows:
         row["selectable"] = row["clip_token"] not in labelled
     run.write_table(layout.scores_file(round_number), rows, SCORE_SCHEMA)
-    run.publish(folder, _facts(rows, version, time.monotonic() - started))
+    run.publish(folder, {**_facts(rows, version, time.monotonic() - started), "decoder": decoder})
     run.remove(layout.score_parts(round_number))
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sead_ray.config import RunConfig
+from sead_ray.errors import InputError
 from sead_ray.model.contract import FrameBatch, PlannerOutput
 from sead_ray.model.presets import resolve
 from sead_ray.model.vad import VAD
@@ -19,7 +20,7 @@ from sead_ray.nuscenes.sequence import can_bus_deltas
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
-from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip, run_clips
+from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip, load_encoded_clip, run_clips
 from sead_ray.stages.frame_feed import FRAMES_AHEAD, ClipArrays, FrameFeed, lockstep
 from sead_ray.stages.score import clip_features, score_loaded_clips
 from sead_ray.storage import Store
@@ -86,6 +87,33 @@ def test_a_clip_on_its_own_is_the_plain_loop(model: VAD, clips: list[LoadedClip]
         assert_same(by_clip(model, [loaded])[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [None, 6])
+def test_clips_whose_images_are_still_files(
+    model: VAD, clips: list[LoadedClip], tiny_config: RunConfig, rows: int | None
+) -> None:
+    files = [load_encoded_clip(loaded.clip, tiny_config.data.root, tiny_config.image) for loaded in clips]
+    with ClipBatch(files, "cpu", rows) as batch, ClipBatch(clips, "cpu", rows) as decoded:
+        for found, expected in zip(by_clip(model, batch), by_clip(model, decoded)):
+            assert_same(found, expected, atol=0)
+
+
+def test_a_file_that_ends_early_is_named_before_a_gpu_sees_it(
+    clips: list[LoadedClip], tiny_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = clips[0].clip
+    key = clip.frames[1].cameras[2].key
+    source = Store(tiny_config.data.root)
+
+    class Cut(Store):
+        def read_bytes(self, name: str) -> bytes:
+            data = source.read_bytes(name)
+            return data[: len(data) // 2] if name == key else data
+
+    monkeypatch.setattr("sead_ray.stages.encoded_clip.Store", Cut)
+    with pytest.raises(InputError, match=key):
+        load_encoded_clip(clip, tiny_config.data.root, tiny_config.image)
+
+
 @pytest.mark.parametrize("rows", [None, 4, 6])
 def test_unequal_clips_together(model: VAD, clips: list[LoadedClip], rows: int | None) -> None:
     with ClipBatch(clips, "cpu", rows) as batch:
@@ -137,6 +165,7 @@ def arrays(n_frames: int, value: int = 0) -> ClipArrays:
         np.zeros((n_frames, 6, 4, 4), np.float32),
         np.zeros((n_frames, 18), np.float32),
         np.zeros(n_frames, np.int64),
+        valid_height=32,
     )
 
 
@@ -145,7 +174,9 @@ def test_every_step_brings_the_frames_of_its_clips() -> None:
     for frame in feed:
         t = frame.step.t
         first = 100 + t if t < 3 else 200 + t  # a row without a clip repeats the first that is left
-        assert frame.images[:, 0, 0, 0, 0].tolist() == [first, 200 + t, first]
+        pixels = torch.tensor([first, 200 + t, first], dtype=torch.uint8).expand(1, 1, 1, 3).movedim(-1, 0)
+        expected = normalise(pixels.unsqueeze(-1).expand(3, 1, 1, 1, 3), 1)
+        assert torch.equal(frame.images[:, :1, :, :1, :1], expected)
     assert t == 4
 
 

@@ -1,0 +1,135 @@
+"""Camera images decoded, resized and normalised on a GPU: its JPEG engine through torchvision, then one kernel.
+
+The resize is OpenCV's of bytes, in the same whole numbers, so that only the decoder differs from the CPU's: nvJPEG
+interpolates chroma otherwise than libjpeg does, a level or two at edges.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sead_ray.config import ImageConfig
+from sead_ray.nuscenes.images import ImageGeometry, decode_images, normalise
+
+COEFFICIENT_BITS = 11  # OpenCV's, of a weight of linear interpolation
+
+
+def can_decode() -> bool:
+    """Whether this process has a GPU whose driver and torchvision decode JPEGs. Tries it."""
+    if not torch.cuda.is_available() or importlib.util.find_spec("torchvision") is None:
+        return False
+    try:
+        _decode(torch.device("cuda"), [_tensor(_small_picture())])
+    except (ImportError, AttributeError, RuntimeError):
+        return False
+    return True
+
+
+def images_on_device(
+    encoded: Sequence[NDArray[np.uint8]],
+    keys: Sequence[str],
+    geometry: ImageGeometry,
+    config: ImageConfig,
+    device: torch.device,
+) -> Tensor:
+    """JPEG files (1-D uint8 each, of the size in `geometry`) to (N, 3, padded_height, width) float32, normalised.
+
+    What nvJPEG refuses (CMYK, say) libjpeg decodes, as everything where the device is no GPU.
+
+    Raises:
+        InputError: an image is not whole; names its key.
+    """
+    if device.type == "cuda":
+        try:
+            # RuntimeError: of a picture, here or where pictures of unequal size are stacked; or of the device, and then
+            # what follows fails too.
+            return resize_and_normalise(torch.stack(_decode(device, [_tensor(data) for data in encoded])), geometry)
+        except RuntimeError:
+            pass
+    pixels, valid_height = decode_images([data.tobytes() for data in encoded], keys, geometry, config)
+    return normalise(torch.from_numpy(pixels).to(device), valid_height)
+
+
+def resize_and_normalise(images: Tensor, geometry: ImageGeometry) -> Tensor:
+    """(N, 3, source_height, source_width) uint8 to (N, 3, padded_height, width) float32: `cv2.resize` with
+    INTER_LINEAR, then `normalise`."""
+    if tuple(images.shape[2:]) != (geometry.source_height, geometry.source_width):
+        raise RuntimeError(f"images of shape {tuple(images.shape)} are not of {geometry}")
+    if images.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        kernel = importlib.import_module("sead_ray.nuscenes.resize_triton")
+        return kernel.resize_and_normalise(images, geometry, taps(geometry, images.device))
+    rows, columns = taps(geometry, images.device)
+    upper, lower = (_mix_columns(images.index_select(2, index), columns) for index in (rows.first, rows.second))
+    top, bottom = (
+        (part >> 4) * weight[:, None] >> 16 for part, weight in ((upper, rows.of_first), (lower, rows.of_second))
+    )
+    resized = torch.zeros(
+        (len(images), geometry.padded_height, geometry.width, 3), dtype=torch.uint8, device=images.device
+    )
+    resized[:, : geometry.height] = ((top + bottom + 2) >> 2).movedim(1, -1).to(torch.uint8)
+    return normalise(resized, geometry.height)
+
+
+def _mix_columns(lines: Tensor, columns: Taps) -> Tensor:
+    first, second = (lines.index_select(3, index).int() for index in (columns.first, columns.second))
+    return first * columns.of_first + second * columns.of_second
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Along one axis of n pixels, which two of the source make a pixel, and their weights times 2048; (n,) int32."""
+
+    first: Tensor
+    second: Tensor
+    of_first: Tensor
+    of_second: Tensor
+
+
+@lru_cache(maxsize=16)
+def taps(geometry: ImageGeometry, device: torch.device) -> tuple[Taps, Taps]:
+    """Of rows and of columns; kept on the device."""
+    return (
+        _axis_taps(geometry.source_height, geometry.height, device),
+        _axis_taps(geometry.source_width, geometry.width, device),
+    )
+
+
+def _axis_taps(source: int, target: int, device: torch.device) -> Taps:
+    """Pixel centres at i + 0.5, as OpenCV has them, weights rounded to whole 1/2048 each."""
+    place = ((np.arange(target) + 0.5) * (source / target) - 0.5).astype(np.float32)
+    first = np.floor(place).astype(np.int64)
+    fraction = place - first
+    outside = (first < 0) | (first >= source - 1)
+    first, fraction = np.clip(first, 0, source - 1), np.where(outside, 0, fraction)
+    one = 1 << COEFFICIENT_BITS
+    weights = np.rint((1 - fraction) * one), np.rint(fraction * one)
+    numbers = (first, np.minimum(first + 1, source - 1), *weights)
+    with torch.inference_mode(False):
+        return Taps(*(torch.from_numpy(number.astype(np.int32)).to(device) for number in numbers))
+
+
+def _tensor(data: NDArray[np.uint8]) -> Tensor:
+    out = torch.empty(len(data), dtype=torch.uint8)
+    out.numpy()[:] = data  # Ray's object store is read-only, and torch has no such tensors
+    return out
+
+
+def _decode(device: torch.device, files: list[Tensor]) -> list[Tensor]:
+    """(3, height, width) uint8 RGB each."""
+    io: Any = importlib.import_module("torchvision.io")
+    return io.decode_jpeg(files, mode=io.ImageReadMode.RGB, device=device)
+
+
+def _small_picture() -> NDArray[np.uint8]:
+    return cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].ravel()

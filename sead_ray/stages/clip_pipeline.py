@@ -173,12 +173,15 @@ class _ModelActor:
         self._device, self._work = device, work
         self._rows = clips_per_batch if device == "cuda" else None  # shapes that never change run from a CUDA graph
         self._turn = threading.Lock()
+        # Not the default stream: a JPEG engine's calls wait for all that is under way there, and it for them.
+        self._stream = torch.cuda.Stream() if device == "cuda" else None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rows = unpack(table)
         good = [(token, item) for token, item in rows if isinstance(item, LoadedClip)]
         results: dict[str, Any] = {token: item for token, item in rows if isinstance(item, Failure)}
-        with torch.no_grad(), ClipBatch([item for _, item in good], self._device, self._rows) as batch, self._turn:
+        clips = ClipBatch([item for _, item in good], self._device, self._rows)
+        with torch.no_grad(), torch.cuda.stream(self._stream), clips as batch, self._turn:
             results.update(zip([token for token, _ in good], self._run(batch)))
         return pack([(token, results[token]) for token, _ in rows])
 

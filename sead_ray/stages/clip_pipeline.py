@@ -10,6 +10,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -28,13 +29,14 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip, load_encoded_clip
-from sead_ray.stages.cluster import device_for
+from sead_ray.stages.clip_source import ClipSource, clips_a_task
+from sead_ray.stages.cluster import device_here
 from sead_ray.stages.decoder_choice import Decoder
 from sead_ray.stages.pipeline_size import PipelineSize, clips_that_fit
 from sead_ray.stages.transport import pack, unpack
 from sead_ray.storage import Store
 
-READER_CPUS = 0.25  # listing and filtering rows; never the bottleneck
+MOST_PARTS, MAX_ROWS_A_PART = 8192, 256  # of a ledger: so many files at most, of so many clips at most
 BATCHES_AT_ACTOR = 2  # one computes, the other is on its way to the device
 
 
@@ -51,17 +53,35 @@ ClipWork = Callable[[Any, str, Sequence[LoadedClip], str], list[Any]]
 ClipFinish = Callable[[Sequence[tuple[str, Any]]], list[dict[str, Any]]]
 
 
+def ready_model(run_root: str, model_key: str, device: str, precision: Precision) -> tuple[Any, str]:
+    """The model at `model_key` on its device, ready for inference, and its version."""
+    model, info = load_model(Store(run_root), model_key, device)
+    return InferenceModel(model, precision), info["model_version"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What reads a clip's images, and what makes the model: others only to measure the pipeline without them."""
+
+    decode: Callable[[Clip, str, ImageConfig], LoadedClip] = load_clip
+    model: Callable[[str, str, str, Precision], tuple[Any, str]] = ready_model
+
+
+REAL_PARTS = Parts()
+
+
 def run_pipeline(
     run: Store,
     data_root: str,
     image: ImageConfig,
     model_key: str,
-    tokens: Sequence[str],
+    tokens: Sequence[str] | pa.Array,
     work: ClipWork,
     finish: ClipFinish,
     size: PipelineSize,
     precision: Wanted = "fp32",
     decoder: Decoder = "cpu",
+    parts: Parts = REAL_PARTS,
 ) -> Iterator[dict[str, Any]]:
     """Streams the clips `tokens` through decoding, the model and `finish`; yields what `finish` returned, unordered.
 
@@ -74,31 +94,38 @@ def run_pipeline(
         InputError: the model was trained on images decoded otherwise; no clip moved for `no_progress_timeout_s`, with
             what Ray says of it.
     """
-    if not tokens:
+    if not len(tokens):
         return
     require_images_as_trained(run.read_json(f"{model_key}/{CARD}"), image, run.path(model_key))
-    device = device_for(size.gpus_per_actor)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = size.no_progress_timeout_s
-    # Any: Ray's stubs know no function of map_batches that takes fn_args, and no pyarrow table of iter_batches.
-    source: Any = ray.data.read_parquet(run.path(layout.CLIPS_FILE), num_cpus=READER_CPUS)
-    clips = source.map_batches(_keep, fn_args=[frozenset(tokens)], batch_format="pyarrow", num_cpus=READER_CPUS)
+    clips = ClipSource.of(run)
+    shares = clips.shares(tokens, clips_a_task(len(tokens), size.max_decoders))
     first = Clip.from_row(next(run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA)))
     in_store = size if decoder == "cpu" else dataclasses.replace(size, lowers_clips=False)  # files are small
     clips_per_batch = clips_that_fit(first, image, in_store, ray.cluster_resources().get("object_store_memory", 0))
     n_batches = -(-len(tokens) // clips_per_batch)
-    decoded = clips.repartition(target_num_rows_per_block=1).map_batches(
+    # Any: Ray's stubs know no function of map_batches that takes fn_args, and no pyarrow table of iter_batches.
+    source: Any = ray.data.from_arrow(shares)
+    decoded = source.repartition(target_num_rows_per_block=1).map_batches(
         _decode,
-        fn_args=[data_root, image, decoder],
+        fn_args=[clips, data_root, image, parts.decode if decoder == "cpu" else load_encoded_clip],
         batch_format="pyarrow",
         batch_size=1,
         num_cpus=size.cpus_per_decoder,
-        compute=ray.data.TaskPoolStrategy(size=min(size.max_decoders, len(tokens))),
+        compute=ray.data.TaskPoolStrategy(size=min(size.max_decoders, len(shares))),
+        **size.decoder_nodes,
     )
     modelled = decoded.map_batches(
         _ModelActor,
-        fn_constructor_args=[run.root, model_key, device, precision_on(device, precision), work, clips_per_batch],
+        fn_constructor_args=[
+            partial(parts.model, run.root, model_key),
+            size.gpus_per_actor,
+            precision,
+            work,
+            clips_per_batch,
+        ],
         batch_format="pyarrow",
         batch_size=clips_per_batch,
         compute=ActorPoolStrategy(
@@ -110,8 +137,16 @@ def run_pipeline(
         ),
         num_gpus=size.gpus_per_actor,
         num_cpus=size.cpus_per_actor,
+        **size.actor_nodes,
     )
-    finished = modelled.map_batches(_finish, fn_args=[finish], batch_format="pyarrow", num_cpus=size.cpus_per_decoder)
+    finished = modelled.map_batches(
+        _finish,
+        fn_args=[finish],
+        batch_format="pyarrow",
+        batch_size=_rows_a_part(len(tokens), clips_per_batch),
+        num_cpus=size.cpus_per_decoder,
+        **size.decoder_nodes,
+    )
     try:
         for table in finished.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from table.to_pylist()
@@ -138,24 +173,28 @@ def _raise_input_error(error: BaseException) -> None:
         cause = inner
 
 
-def _keep(table: pa.Table, wanted: frozenset[str]) -> pa.Table:
-    mask = [token in wanted for token in table.column("clip_token").to_pylist()]
-    return table.filter(pa.array(mask, pa.bool_()))
+def _rows_a_part(n_clips: int, clips_per_batch: int) -> int | None:
+    """Clips that are finished together; None: those of a batch. Of a large pool more, for fewer tasks and files."""
+    rows = min(MAX_ROWS_A_PART, n_clips // MOST_PARTS)
+    return rows if rows > clips_per_batch else None
 
 
-def _decode(table: pa.Table, data_root: str, image: ImageConfig, decoder: Decoder) -> pa.Table:
-    load = load_clip if decoder == "cpu" else load_encoded_clip
+def _decode(
+    shares: pa.Table,
+    clips: ClipSource,
+    data_root: str,
+    image: ImageConfig,
+    decode: Callable[[Clip, str, ImageConfig], LoadedClip],
+) -> Iterator[pa.Table]:
+    """Clip by clip, so that a block of the object store holds one where clips are large."""
     cv2.setNumThreads(1)  # a decoder has one core; OpenCV would take all of them for each resize
-    loaded: list[tuple[str, LoadedClip | Failure]] = []
-    for row in table.to_pylist():
-        clip = Clip.from_row(row)
+    for clip in clips.read(shares):
         try:
-            item = load(clip, data_root, image)
+            item: LoadedClip | Failure = decode(clip, data_root, image)
             _ = item.arrays  # computed here, not in the actor: it travels with the clip
-            loaded.append((clip.clip_token, item))
         except InputError as error:
-            loaded.append((clip.clip_token, Failure(str(error))))
-    return pack(loaded)
+            item = Failure(str(error))
+        yield pack([(clip.clip_token, item)])
 
 
 class _ModelActor:
@@ -165,16 +204,19 @@ class _ModelActor:
     """
 
     def __init__(
-        self, run_root: str, model_key: str, device: str, precision: Precision, work: ClipWork, clips_per_batch: int
+        self,
+        model: Callable[[str, Precision], tuple[Any, str]],
+        gpus: float,
+        precision: Wanted,
+        work: ClipWork,
+        clips_per_batch: int,
     ) -> None:
-        model, info = load_model(Store(run_root), model_key, device)
-        self._model = InferenceModel(model, precision)
-        self._version = info["model_version"]
-        self._device, self._work = device, work
-        self._rows = clips_per_batch if device == "cuda" else None  # shapes that never change run from a CUDA graph
+        self._device, self._work = device_here(gpus), work
+        self._model, self._version = model(self._device, precision_on(self._device, precision))
+        self._rows = clips_per_batch if self._device == "cuda" else None  # unchanging shapes run from a CUDA graph
         self._turn = threading.Lock()
         # Not the default stream: a JPEG engine's calls wait for all that is under way there, and it for them.
-        self._stream = torch.cuda.Stream() if device == "cuda" else None
+        self._stream = torch.cuda.Stream() if self._device == "cuda" else None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rows = unpack(table)

@@ -6,9 +6,14 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import ray
+import ray.util
+import torch
+
+from sead_ray.errors import InputError
 
 
 def connect() -> None:
@@ -41,3 +46,29 @@ def gpus_each(requested: float | None) -> float:
 
 def device_for(gpus: float) -> str:
     return "cuda" if gpus > 0 else "cpu"
+
+
+def device_here(gpus: float) -> str:
+    """Where this process computes, which Ray gave so many GPUs. Without a real one behind them (a cluster may call
+    anything a GPU) it is the CPU.
+
+    Raises:
+        InputError: the node has an NVIDIA GPU that torch cannot use; on the CPU a stage would take a hundred times as
+            long, unnoticed.
+    """
+    if gpus <= 0:
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if os.path.exists("/dev/nvidiactl"):
+        raise InputError(
+            f"Node {ray.util.get_node_ip_address()} has an NVIDIA GPU that torch {torch.__version__} cannot use: is "
+            "this torch built for CUDA, and its driver new enough?"
+        )
+    return "cpu"
+
+
+def on_nodes(labels: Mapping[str, str], resources: Mapping[str, float]) -> dict[str, Any]:
+    """Ray's options for tasks and actors that run only on nodes with these labels and custom resources."""
+    options: dict[str, Any] = {"label_selector": dict(labels)} if labels else {}
+    return {**options, "resources": dict(resources)} if resources else options

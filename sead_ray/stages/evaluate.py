@@ -97,8 +97,7 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
     if run.is_published(folder):
         return
     started = time.monotonic()
-    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, where=pc.field("split") == "val")
-    clips = [Clip.from_row(row) for row in rows]
+    clips = _val_clips(run)
     if not clips:
         say(f"{stage}: no val split was prepared, nothing is evaluated")
     connect()
@@ -132,6 +131,13 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
             "seconds": round(time.monotonic() - started, 2),
         },
     )
+
+
+def _val_clips(run: Store) -> list[Clip]:
+    """What slices ask of the val clips: everything but their frames, which are read where they are decoded."""
+    columns = [name for name in CLIP_SCHEMA.names if name not in ("schema_version", "frames")]
+    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns, where=pc.field("split") == "val")
+    return [Clip(**row, frames=()) for row in rows]
 
 
 def _perception_report(clips: list[ClipPerception]) -> dict[str, Any]:

@@ -8,14 +8,16 @@ picture of the front camera. ActiveFT selects by the former, VAAL by the latter 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import torch
 
+from sead_ray.arrow import compute as pc
 from sead_ray.config import RunConfig
 from sead_ray.model.vad import build_model
 from sead_ray.model.weights import save_model
@@ -30,7 +32,7 @@ from sead_ray.stages.cluster import connect
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress
-from sead_ray.stages.score import pool_tokens
+from sead_ray.stages.score import pool_tokens, without
 from sead_ray.storage import Store
 
 MAX_FRAMES = 8  # of a clip, evenly spread: neighbouring frames look alike
@@ -49,15 +51,16 @@ def _extract(run: Store, config: RunConfig) -> None:
     version = _save_start_model(run, config)
     tokens = pool_tokens(run)
     ledger = Ledger(run, f"{layout.FEATURE_PARTS}/{version}", FEATURE_SCHEMA)
-    done = ledger.done()
+    pending = without(tokens, ledger.done())
     connect()
-    with Progress("start features", len(tokens), "clip", done=len(done)) as progress:
+    done = len(tokens) - len(pending)
+    with Progress("start features", len(tokens), "clip", done=done) as progress, ledger.compacting():
         for _ in run_pipeline(
             run,
             config.data.root,
             config.image,
             layout.START_MODEL,
-            [token for token in tokens if token not in done],
+            pending,
             work=_clip_features,
             finish=partial(_finish, ledger=ledger, version=version),
             size=pipeline_size(
@@ -65,14 +68,20 @@ def _extract(run: Store, config: RunConfig) -> None:
             ),
         ):
             progress.advance()
-    rows = ledger.rows(tokens)
-    run.write_table(layout.FEATURES_FILE, rows, FEATURE_SCHEMA)
-    n_failed = sum(row["status"] != "ok" for row in rows)
+    failed: list[int] = []
+    run.write_groups(layout.FEATURES_FILE, _counted(ledger.merged(tokens), failed), FEATURE_SCHEMA)
     seconds = round(time.monotonic() - started, 2)
     run.publish(
-        layout.FEATURES, {"model_version": version, "n_clips": len(rows), "n_failed": n_failed, "seconds": seconds}
+        layout.FEATURES, {"model_version": version, "n_clips": len(tokens), "n_failed": sum(failed), "seconds": seconds}
     )
     run.remove(layout.FEATURE_PARTS)
+
+
+def _counted(tables: Iterator[pa.Table], failed: list[int]) -> Iterator[pa.Table]:
+    """Passes the tables on; appends how many clips of each failed."""
+    for table in tables:
+        failed.append(pc.sum(pc.not_equal(table.column("status"), "ok")).as_py())
+        yield table
 
 
 def _save_start_model(run: Store, config: RunConfig) -> str:

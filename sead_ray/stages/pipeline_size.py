@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import ray
 
 from sead_ray.config import ImageConfig, ScoreConfig
 from sead_ray.nuscenes.images import image_geometry
 from sead_ray.records import CAMERAS, Clip
-from sead_ray.stages.cluster import gpus_each
+from sead_ray.stages.cluster import gpus_each, on_nodes
 
 GPU_CLIPS, CPU_CLIPS = 8, 2  # clips in lockstep; from 8 images networks a GPU is busy, a CPU gains little from any
 BATCHES_IN_STORE = 6  # of an actor: one it works on, one that waits, one whose clips are gathered, and room for others
@@ -22,6 +23,7 @@ class PipelineSize:
 
     Attributes:
         lowers_clips: `clips_per_batch` was nobody's wish, so that fewer will do where memory is short.
+        actor_nodes, decoder_nodes: Ray's options that say on which nodes, from `cluster.on_nodes`.
     """
 
     clips_per_batch: int
@@ -33,6 +35,8 @@ class PipelineSize:
     cpus_per_decoder: float
     max_decoders: int
     no_progress_timeout_s: float
+    actor_nodes: dict[str, Any] = field(default_factory=dict)
+    decoder_nodes: dict[str, Any] = field(default_factory=dict)
 
 
 def pipeline_size(
@@ -66,6 +70,8 @@ def derived_size(
         cpus_per_decoder=score.cpus_per_decoder,
         max_decoders=score.max_decoders or max(2, int(resources.get("CPU", 1)) - beside),
         no_progress_timeout_s=score.no_progress_timeout_s,
+        actor_nodes=on_nodes(score.actor_labels, score.actor_resources),
+        decoder_nodes=on_nodes(score.decoder_labels, score.decoder_resources),
     )
 
 

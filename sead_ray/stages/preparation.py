@@ -27,8 +27,9 @@ from sead_ray.storage import Store
 
 Scene = tuple[str, str]  # token, role (pool | val)
 
-# Small row groups: Ray Data's readers and the trainers take single clips out of them.
-CLIP_GROUP, LABEL_GROUP = 16, 64
+# Small row groups, since decoders and trainers take single clips out of them; but never so many that the file's footer,
+# which each of them reads, becomes large.
+CLIP_GROUP, LABEL_GROUP, MOST_GROUPS = 16, 64, 4096
 
 DRIVE, LABELS = f"{layout.PREPARATION}/drive", f"{layout.PREPARATION}/labels"
 _TABLES = {DRIVE: DRIVE_TABLES, LABELS: LABEL_TABLES}
@@ -95,7 +96,8 @@ def make_parts(
 def publish_clips(run: Store, parts: Sequence[str]) -> None:
     """The clips of all `parts`, and how many there are of each role."""
     counts: Counter[str] = Counter()
-    run.write_groups(layout.CLIPS_FILE, _counted(joined(run, parts, CLIP_GROUP), counts), CLIP_SCHEMA)
+    group = max(CLIP_GROUP, -(-len(parts) // MOST_GROUPS))
+    run.write_groups(layout.CLIPS_FILE, _counted(joined(run, parts, group), counts), CLIP_SCHEMA)
     run.publish(layout.CLIPS, {f"{role}_{what}": counts[f"{role}_{what}"] for role in _ROLES for what in _WHAT})
 
 

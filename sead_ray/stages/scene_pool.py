@@ -15,7 +15,7 @@ import ray.data
 from ray.data import DataContext, TaskPoolStrategy
 
 from sead_ray.config import PrepareConfig
-from sead_ray.stages.cluster import connect
+from sead_ray.stages.cluster import connect, on_nodes
 
 Work = Callable[..., dict[str, Any]]  # (scene, *arguments) -> answer, both flat rows
 
@@ -32,14 +32,15 @@ def run_scenes(
     context.execution_no_progress_timeout_s = size.no_progress_timeout_s
     n_workers = min(size.max_workers or max(1, int(ray.cluster_resources().get("CPU", 1))), len(scenes))
     # Any: Ray's stubs know no function of map_batches that takes arguments.
-    source: Any = ray.data.from_items(list(scenes), override_num_blocks=len(scenes))
-    answers = source.map_batches(
+    source: Any = ray.data.from_arrow(pa.Table.from_pylist(list(scenes)))
+    answers = source.repartition(target_num_rows_per_block=1).map_batches(
         _work_on,
         fn_args=[work, list(arguments)],
         batch_size=1,
         batch_format="pyarrow",
         compute=TaskPoolStrategy(size=n_workers),
         num_cpus=size.cpus_per_worker,
+        **on_nodes(size.labels, size.resources),
     )
     for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from table.to_pylist()

@@ -8,14 +8,17 @@ does not hold; parts of another model are never looked at. When all clips are do
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
+from sead_ray.arrow import compute as pc
 from sead_ray.config import RunConfig, ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.commands import ego_future
@@ -24,7 +27,7 @@ from sead_ray.schemas import CLIP_SCHEMA, SCORE_SCHEMA
 from sead_ray.scoring.clip_score import failed_score, score_clip
 from sead_ray.scoring.features import FrameFeatures, PackedFeatures, pack_features, unpack_features
 from sead_ray.stages import layout, metrics
-from sead_ray.stages.clip_pipeline import Failure, run_pipeline
+from sead_ray.stages.clip_pipeline import REAL_PARTS, Failure, Parts, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.decoder_choice import choose_decoder
@@ -43,12 +46,15 @@ def score_pool(
     model_key: str,
     exclude: set[str],
     labelled: Collection[str] = frozenset(),
+    parts: Parts = REAL_PARTS,
+    seen: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> None:
     """Scores the pool's clips that are not in `exclude` with the model at `model_key`; publishes round `round_number`'s
     scores. Returns at once where they are published.
 
     Args:
         labelled: clips bought earlier, scored for their features only: their rows say that they are not selectable.
+        parts, seen: for measurements: stand-ins for decoder and model; called with what is known of each finished clip.
 
     Raises:
         InputError: the pool has no clip left, or nothing moved for `score.no_progress_timeout_s`.
@@ -56,26 +62,33 @@ def score_pool(
     if run.is_published(layout.scores(round_number)):
         return
     with metrics.stage(run.root, "score", round_number):
-        _score_pool(run, config, round_number, model_key, exclude, labelled)
+        _score_pool(run, config, round_number, model_key, exclude, labelled, parts, seen)
 
 
 def _score_pool(
-    run: Store, config: RunConfig, round_number: int, model_key: str, exclude: set[str], labelled: Collection[str]
+    run: Store,
+    config: RunConfig,
+    round_number: int,
+    model_key: str,
+    exclude: set[str],
+    labelled: Collection[str],
+    parts: Parts,
+    seen: Callable[[dict[str, Any]], None],
 ) -> None:
     folder = layout.scores(round_number)
     started = time.monotonic()
     score = scoring_config(config)
     version = run.read_json(f"{model_key}/model.json")["model_version"]
-    tokens = [token for token in pool_tokens(run) if token not in exclude]
-    if not set(tokens) - set(labelled):
+    tokens = without(pool_tokens(run), pa.array(sorted(exclude), pa.string()))
+    if not len(without(tokens, pa.array(sorted(labelled), pa.string()))):
         raise InputError(f"Every clip of the pool in {run.path(layout.CLIPS_FILE)} is selected already.")
     ledger = Ledger(run, f"{layout.score_parts(round_number)}/{version}", SCORE_SCHEMA)
-    done = ledger.done()
-    pending = [token for token in tokens if token not in done]
+    pending = without(tokens, ledger.done())
     connect()
     size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)
     decoder = choose_decoder(run, config.data.root, config.image, score, size, len(tokens))
-    with Progress(f"score round {round_number}", len(tokens), "clip", done=len(done)) as progress:
+    done = len(tokens) - len(pending)
+    with Progress(f"score round {round_number}", len(tokens), "clip", done=done) as progress, ledger.compacting():
         failed = 0
         for scored in run_pipeline(
             run,
@@ -88,15 +101,17 @@ def _score_pool(
             size=size,
             precision=score.precision,
             decoder=decoder,
+            parts=parts,
         ):
             progress.advance()
+            seen(scored)
             failed += scored["status"] != "ok"
             _tell(scored, run, round_number, named=failed <= FAILURES_NAMED)
-    rows = ledger.rows(tokens)
-    for row in rows:
-        row["selectable"] = row["clip_token"] not in labelled
-    run.write_table(layout.scores_file(round_number), rows, SCORE_SCHEMA)
-    run.publish(folder, {**_facts(rows, version, time.monotonic() - started), "decoder": decoder})
+    facts: Counter[str] = Counter()
+    groups = (_marked(table, labelled, facts) for table in ledger.merged(tokens))
+    run.write_groups(layout.scores_file(round_number), groups, SCORE_SCHEMA)
+    seconds = round(time.monotonic() - started, 2)
+    run.publish(folder, {"model_version": version, **facts, "seconds": seconds, "decoder": decoder})
     run.remove(layout.score_parts(round_number))
 
 
@@ -119,16 +134,27 @@ def scoring_config(config: RunConfig) -> ScoreConfig:
     return config.score.model_copy(update={"bev_shift": True}) if wanted else config.score
 
 
-def pool_tokens(run: Store) -> list[str]:
-    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns=["clip_token", "split"])
-    return [row["clip_token"] for row in rows if row["split"] == "pool"]
+def pool_tokens(run: Store) -> pa.Array:
+    """Of every clip of the pool, in the order of the clips' file."""
+    batches = run.iter_batches(layout.CLIPS_FILE, CLIP_SCHEMA, ["clip_token", "split"])
+    parts = [batch.column("clip_token").filter(pc.equal(batch.column("split"), "pool")) for batch in batches]
+    return pa.concat_arrays([pa.array([], pa.string()), *parts])
+
+
+def without(tokens: pa.Array, left_out: pa.Array) -> pa.Array:
+    return tokens.filter(pc.invert(pc.is_in(tokens, left_out)))
 
 
 def read_scores(run: Store, round_number: int) -> dict[str, ClipScore]:
-    """Published scores by clip token."""
+    """Published scores by clip token; for pools that fit into memory."""
+    return {score.clip_token: score for score in iter_scores(run, round_number)}
+
+
+def iter_scores(run: Store, round_number: int) -> Iterator[ClipScore]:
+    """Published scores in the order of their tokens."""
     names = [name for name in SCORE_SCHEMA.names if name != "schema_version"]
-    rows = run.iter_rows(layout.scores_file(round_number), SCORE_SCHEMA, columns=names)
-    return {row["clip_token"]: ClipScore(**row) for row in rows}
+    for row in run.iter_rows(layout.scores_file(round_number), SCORE_SCHEMA, columns=names):
+        yield ClipScore(**row)
 
 
 def score_loaded_clips(
@@ -201,12 +227,11 @@ def _score_all(
     return [{name: getattr(score, name) for name in ("clip_token", "status", "reason", "n_frames")} for score in scores]
 
 
-def _facts(rows: list[dict[str, Any]], version: str, seconds: float) -> dict[str, Any]:
-    return {
-        "model_version": version,
-        "n_clips": len(rows),
-        "n_selectable": sum(row["selectable"] for row in rows),
-        "n_failed": sum(row["status"] != "ok" for row in rows),
-        "n_frames": sum(row["n_frames"] for row in rows),
-        "seconds": round(seconds, 2),
-    }
+def _marked(table: pa.Table, labelled: Collection[str], facts: Counter[str]) -> pa.Table:
+    """Scores with who of them may be bought; adds up what the manifest says of them."""
+    selectable = pc.invert(pc.is_in(table.column("clip_token"), pa.array(sorted(labelled), pa.string())))
+    facts["n_clips"] += len(table)
+    facts["n_selectable"] += pc.sum(selectable).as_py()
+    facts["n_failed"] += pc.sum(pc.not_equal(table.column("status"), "ok")).as_py()
+    facts["n_frames"] += pc.sum(table.column("n_frames")).as_py()
+    return table.set_column(SCORE_SCHEMA.get_field_index("selectable"), "selectable", selectable)

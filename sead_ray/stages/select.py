@@ -18,7 +18,7 @@ from sead_ray.selection.explain import explain
 from sead_ray.selection.no_frames import no_frames_reason
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.pool_table import PoolTable, read_pool  # noqa: F401
-from sead_ray.stages.score import read_scores
+from sead_ray.stages.score import iter_scores
 from sead_ray.storage import Store
 
 
@@ -68,7 +68,7 @@ def select_round(run: Store, config: RunConfig, number: int, pool: PoolTable) ->
         round_pool(run, config, number, pool), budget, round_rng(config, number), config.select
     )
     if needs_scores(config, number) and not any(item.n_frames_bought for item in rows):
-        raise InputError(no_frames_reason(read_scores(run, number), config.score))
+        raise InputError(no_frames_reason(iter_scores(run, number), config.score))
     return _with_facts(rows, pool)
 
 

@@ -106,9 +106,15 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
         },
         torch_config=TorchConfig(backend="nccl" if gpus > 0 else "gloo"),
         scaling_config=ray_train.ScalingConfig(
-            num_workers=config.train.num_workers,
+            num_workers=_asked_for(config.train),
+            elastic_resize_monitor_interval_s=config.train.resize_every_s,
             use_gpu=gpus > 0,
-            resources_per_worker={"CPU": config.train.cpus_per_worker, **({"GPU": gpus} if gpus > 0 else {})},
+            resources_per_worker={
+                "CPU": config.train.cpus_per_worker,
+                **({"GPU": gpus} if gpus > 0 else {}),
+                **config.train.resources,
+            },
+            label_selector=config.train.labels or None,
         ),
         run_config=ray_train.RunConfig(
             name="run",
@@ -128,6 +134,20 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
     if result.checkpoint is None:
         raise RuntimeError(f"training round {number} ended without a checkpoint")
     return result
+
+
+def _asked_for(config: TrainConfig) -> int | tuple[int, int]:
+    """Ray Train's `num_workers`.
+
+    Raises:
+        InputError: more workers than a global batch has samples: some would only ever wait for the others.
+    """
+    if config.most_workers > config.global_batch:
+        raise InputError(
+            f"train.num_workers asks for {config.most_workers} workers, but a batch has only the "
+            f"{config.global_batch} samples of train.global_batch: take fewer workers, or a larger batch."
+        )
+    return tuple(config.num_workers) if isinstance(config.num_workers, list) else config.num_workers
 
 
 @contextmanager

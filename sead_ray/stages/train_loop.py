@@ -200,7 +200,8 @@ class _Trainer:
         values = torch.stack([value.float() for value in losses.values()]).tolist()
         terms = dict(zip(losses, values))
         rate = self.scheduler.get_last_lr()[0]
-        self.history.append({"step": number, "epoch": epoch, "lr": rate, "loss": sum(values), "losses": terms})
+        entry = {"step": number, "epoch": epoch, "workers": self.world, "lr": rate, "loss": sum(values)}
+        self.history.append({**entry, "losses": terms})
         if not math.isfinite(sum(values)):
             raise RuntimeError(f"the loss is not finite at step {number}: {terms}")
         done = number == self.schedule["epochs"] * self.schedule["steps_per_epoch"]

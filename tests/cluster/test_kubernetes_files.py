@@ -134,7 +134,7 @@ def test_a_jobs_command_is_one_that_our_jobs_take(job: dict[str, Any], repositor
     assert config.run_dir.startswith("s3://")  # every attempt finds what the one before did
     assert config.data.root.startswith("s3://")
     gpu = job["rayClusterSpec"]["workerGroupSpecs"][0]
-    assert config.score.max_actors == config.train.num_workers == gpu["maxReplicas"]
+    assert config.score.max_actors == config.train.most_workers == gpu["maxReplicas"]
     assert config.score.gpus_per_actor == config.train.gpus_per_worker == 1
 
 

@@ -1,0 +1,69 @@
+"""Scores a simulated pool on a cluster of a CPU node and a GPU node, and says where decoders and models ran.
+
+python mixed_nodes.py RUN_FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from sead_ray.config import DataConfig, RunConfig, ScoreConfig
+from sead_ray.stages import layout
+from sead_ray.stages.clip_pipeline import Parts
+from sead_ray.stages.score import score_pool
+from sead_ray.stages.stand_ins import MODEL, decode_at_once, model_at_once, write_pool
+from sead_ray.storage import Store
+
+
+def note(folder: Path, what: str) -> None:
+    (folder / f"{what}-{ray.get_runtime_context().get_node_id()}").touch()
+
+
+def main(folder: Path) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    small = {"object_store_memory": 100 * 2**20}
+    cpu = cluster.add_node(num_cpus=2, labels={"role": "cpu"}, resources={"disk": 1}, **small)
+    gpu = cluster.add_node(num_cpus=2, num_gpus=1, labels={"role": "gpu"}, **small)
+    cluster.connect()
+    run = Store(str(folder / "run"))
+    write_pool(run, 300, frames=2)
+
+    def decode(*arguments: Any) -> Any:
+        note(folder, "decoder")
+        return decode_at_once(*arguments)
+
+    def model(*arguments: Any) -> Any:
+        note(folder, "model")
+        return model_at_once(*arguments)
+
+    score = ScoreConfig(
+        clips_per_batch=16,
+        actor_labels={"role": "gpu"},
+        decoder_labels={"role": "in(cpu, other)"},
+        decoder_resources={"disk": 0.1},
+        no_progress_timeout_s=240,
+    )
+    config = RunConfig(run_dir=run.root, data=DataConfig(root=run.path("decoded")), score=score)
+    score_pool(run, config, 1, MODEL, exclude=set(), parts=Parts(decode, model))
+    names = {cpu.node_id: "cpu", gpu.node_id: "gpu"}
+    found = [path.name.split("-") for path in folder.glob("*-*")]
+    print(
+        json.dumps(
+            {
+                "n_clips": run.manifest(layout.scores(1))["n_clips"],
+                "ran": sorted(f"{what} on {names.get(node, 'head')}" for what, node in found),
+            }
+        )
+    )
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

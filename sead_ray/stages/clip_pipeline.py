@@ -190,8 +190,7 @@ def _decode(
     cv2.setNumThreads(1)  # a decoder has one core; OpenCV would take all of them for each resize
     for clip in clips.read(shares):
         try:
-            item: LoadedClip | Failure = decode(clip, data_root, image)
-            _ = item.arrays  # computed here, not in the actor: it travels with the clip
+            item: LoadedClip | Failure = decode(clip, data_root, image).without_cameras()
         except InputError as error:
             item = Failure(str(error))
         yield pack([(clip.clip_token, item)])

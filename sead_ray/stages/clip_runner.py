@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,14 @@ class LoadedClip:
             commands=np.array([int(frame.command) for frame in frames], np.int64),
             valid_height=self.geometry.height,
         )
+
+    def without_cameras(self) -> LoadedClip:
+        """The same, with `arrays` computed: nobody behind the decoder asks for the cameras, and they are nearly all of
+        what a clip is pickled to."""
+        frames = tuple(replace(frame, cameras=()) for frame in self.clip.frames)
+        light = replace(self, clip=replace(self.clip, frames=frames))
+        light.__dict__["arrays"] = self.arrays
+        return light
 
 
 def load_clip(clip: Clip, data_root: str, image: ImageConfig) -> LoadedClip:

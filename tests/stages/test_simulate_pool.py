@@ -16,7 +16,7 @@ from sead_ray.stages.simulate_pool import ROUND, STAND_INS, PoolSimulation, desc
 from sead_ray.stages.stand_ins import MODEL, VERSION, decoded_in, write_pool
 from sead_ray.storage import Store
 
-CLIPS = 2000
+CLIPS = 600
 
 
 def score(run: Store, seen: Any = lambda _: None) -> None:

@@ -48,7 +48,7 @@ def needs_start_features(config: RunConfig, number: int) -> bool:
     return name in NEEDS_START_FEATURES or (number > 0 and name == "vaal" and _by_front_images(config))
 
 
-def scoring_scope(run: Store, config: RunConfig, number: int) -> dict[str, set[str]]:
+def scoring_scope(run: Store, config: RunConfig, number: int) -> dict[str, Any]:
     """Whom round `number` scores: clips to leave out, and labelled ones whose features the strategy needs."""
     taken = {item.clip_token for item in bought_before(run, number)}
     never = _excluded(run, config)

@@ -12,9 +12,9 @@ from sead_ray.config import Schema
 class Sizing(Schema):
     """Measured rates, and what they are wanted for."""
 
-    scoring_fps: list[float] = Field(default=[313.0, 422.0])
-    """Frames a second that one GPU scores; of several, the lowest and the highest are shown. The default is VAD-Tiny's
-    model alone on one H200, mixed and bf16 (docs/benchmarks/scoring_gpu.md)."""
+    scoring_fps: list[float] = Field(default=[235.0, 266.0])
+    """Frames a second that one GPU scores end to end; of several, the lowest and the highest are shown. The defaults
+    are of VAD-Tiny on H200 (docs/benchmarks/scoring_gpu.md): half of two with default options, and one in bf16."""
     training_fps: list[float] = Field(default=[])
     """Frames a second that one GPU trains; none: no table of training."""
     efficiency: float = Field(default=1.0, gt=0, le=1)

@@ -3,8 +3,9 @@ the scores are those of an undisturbed run on one node, and the cluster shrinks 
 
     python -m tests.cluster.autoscale_scoring
 
-The nodes are processes of this machine and their GPUs are logical: the model runs on the CPU. It takes minutes and some
-6 GB of memory, so it is no part of the test suite; docs/benchmarks/autoscaling.md holds what it printed.
+The nodes are processes of this machine and their GPUs are logical. The pipeline is the real one; its decoder and model
+are stand-ins, the model one that takes `STEP_S` for a frame, so that there is time to grow. It takes minutes and some
+5 GB of memory, so it is no part of the test suite; docs/benchmarks/autoscaling.md holds what it printed.
 """
 
 from __future__ import annotations
@@ -16,50 +17,39 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ray
 
-from sead_ray.benchmark.scoring import ScoringBenchConfig
-from sead_ray.config import DataConfig, ImageConfig, ModelConfig, RunConfig, ScoreConfig
+from sead_ray.config import DataConfig, RunConfig, ScoreConfig
 from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.stages import layout
-from sead_ray.stages.bench_pool import MODEL, write_model, write_pool
+from sead_ray.stages.clip_pipeline import Parts
 from sead_ray.stages.score import score_pool
+from sead_ray.stages.simulate_pool import STAND_INS
+from sead_ray.stages.stand_ins import MODEL, decode_at_once, model_at_once, write_pool
 from sead_ray.storage import Store
 from tests.cluster.fake_cloud import FakeCloud
 
-CLIPS, GPU_NODES = int(os.environ.get("CLIPS", "480")), 4
-GPU_NODE = {"resources": {"CPU": 1, "GPU": 1, "object_store_memory": 200 * 2**20}, "max_workers": GPU_NODES}
+CLIPS, STEP_S = int(os.environ.get("CLIPS", "1600")), float(os.environ.get("STEP_S", "0.5"))
+GPU_NODES = 4
+GPU_NODE = {"resources": {"CPU": 1, "GPU": 1, "object_store_memory": 100 * 2**20}, "max_workers": GPU_NODES}
 STUCK_S = 1800
 
 
 def main() -> None:
-    folder = tempfile.mkdtemp()
-    pool = ScoringBenchConfig(
-        root=f"{folder}/world",
-        run_dir=f"{folder}/run",
-        clips=CLIPS,
-        frames=8,
-        scenes=4,
-        scene_frames=8,
-        image_width=160,
-        image_height=90,
-        image=ImageConfig(width=160),
-        model=ModelConfig(preset="vad_nano"),
-    )
-    run = Store(pool.run_dir)
+    run = Store(tempfile.mkdtemp())
+    write_pool(run, CLIPS, frames=2)
     ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    write_pool(run, Store(pool.root).root, pool)
-    write_model(run, pool)
     say("undisturbed, on one node")
-    alone = scores(run, 1, config(pool))
+    alone = scores(run, 1, STAND_INS)
     ray.shutdown()
     with FakeCloud({"gpu": GPU_NODE}, head={"CPU": 1}) as cloud:
         os.environ["RAY_ADDRESS"] = cloud.address
         ray.init(log_to_driver=False)
         watch = Watch(cloud, Path(run.path(layout.score_parts(2))))
         say("a head without a GPU")
-        scaled = scores(run, 2, config(pool))
+        scaled = scores(run, 2, Parts(decode_at_once, slow_model))
         say(f"scored {len(scaled)} clips")
         watch.until(lambda: watch.nodes() == [], "the cluster is its head again")
         watch.end()
@@ -71,21 +61,31 @@ def main() -> None:
     say(f"identical: {len(scaled)} rows of scores")
 
 
-def config(pool: ScoringBenchConfig) -> RunConfig:
+def slow_model(*arguments: Any) -> tuple[Any, str]:
+    model, version = model_at_once(*arguments)
+
+    class Slow:
+        bev_hw = model.bev_hw
+
+        def __call__(self, *inputs: Any) -> Any:
+            time.sleep(STEP_S)
+            return model(*inputs)
+
+    return Slow(), version
+
+
+def scores(run: Store, number: int, parts: Parts) -> list[dict[str, Any]]:
     score = ScoreConfig(
         gpus_per_actor=1,
         min_actors=1,
         max_actors=GPU_NODES,
-        clips_per_batch=2,
+        clips_per_batch=8,
         cpus_per_actor=0.25,
         cpus_per_decoder=0.25,
         no_progress_timeout_s=STUCK_S,
     )
-    return RunConfig(run_dir=pool.run_dir, data=DataConfig(root=pool.root), image=pool.image, score=score)
-
-
-def scores(run: Store, number: int, config: RunConfig) -> list[dict]:
-    score_pool(run, config, number, MODEL, exclude=set())
+    config = RunConfig(run_dir=run.root, data=DataConfig(root=run.path("decoded")), score=score)
+    score_pool(run, config, number, MODEL, exclude=set(), parts=parts)
     return list(run.iter_rows(layout.scores_file(number), SCORE_SCHEMA))
 
 

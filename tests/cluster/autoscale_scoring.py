@@ -5,7 +5,7 @@ the scores are those of an undisturbed run on one node, and the cluster shrinks 
 
 The nodes are processes of this machine and their GPUs are logical. The pipeline is the real one; its decoder and model
 are stand-ins, the model one that takes `STEP_S` for a frame, so that there is time to grow. It takes minutes and some
-5 GB of memory, so it is no part of the test suite; docs/benchmarks/autoscaling.md holds what it printed.
+5 GB of memory, so it is no part of the test suite.
 """
 
 from __future__ import annotations

@@ -85,3 +85,24 @@ def model_evaluation(model_version: str) -> str:
 def evaluated_model(model_version: str) -> str:
     """That model, where all workers see it, while it is evaluated."""
     return f"{model_evaluation(model_version)}/model"
+
+
+SERVING = "serving"  # the registry of models that the scoring service follows
+PROMOTIONS = "serving/promotions.json"
+PROMOTE_LOCK = "serving/promote.lock"
+CALIBRATION_SET = "serving/calibration_set.json"  # the clips, the same for all models
+
+
+def promoted_model(model_version: str) -> str:
+    """A model from outside the run that was promoted; a round's own stays where it is."""
+    return f"serving/models/{model_version}"
+
+
+def calibration(model_version: str) -> str:
+    """The scores of the calibration set by this model."""
+    return f"serving/calibrations/{model_version}.parquet"
+
+
+def calibration_parts(model_version: str) -> str:
+    """The ledger of a calibration under way."""
+    return f"serving/calibration_parts/{model_version}"

@@ -17,8 +17,11 @@ from sead_ray.storage import Store
 
 
 @contextmanager
-def driver_lock(run: Store) -> Generator[None, None, None]:
+def driver_lock(run: Store, key: str = layout.LOCK) -> Generator[None, None, None]:
     """Holds the run folder for this process; the kernel lets go when the process ends, however it ends.
+
+    Args:
+        key: of the lock file, for what may go on beside a driver.
 
     Raises:
         RunBusyError: another driver holds it; the sentence names its host and process.
@@ -26,7 +29,7 @@ def driver_lock(run: Store) -> Generator[None, None, None]:
     if not run.is_local:  # object stores have no such lock
         yield
         return
-    path = Path(run.path(layout.LOCK))
+    path = Path(run.path(key))
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as file:
         try:

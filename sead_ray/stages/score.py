@@ -77,19 +77,51 @@ def _score_pool(
 ) -> None:
     folder = layout.scores(round_number)
     started = time.monotonic()
-    score = scoring_config(config)
     version = run.read_json(f"{model_key}/model.json")["model_version"]
     tokens = without(pool_tokens(run), pa.array(sorted(exclude), pa.string()))
     if not len(without(tokens, pa.array(sorted(labelled), pa.string()))):
         raise InputError(f"Every clip of the pool in {run.path(layout.CLIPS_FILE)} is selected already.")
     ledger = Ledger(run, f"{layout.score_parts(round_number)}/{version}", SCORE_SCHEMA)
+    failed = 0
+
+    def tell(scored: dict[str, Any]) -> None:
+        nonlocal failed
+        seen(scored)
+        failed += scored["status"] != "ok"
+        _tell(scored, run, round_number, named=failed <= FAILURES_NAMED)
+
+    scoring = config.model_copy(update={"score": scoring_config(config)})
+    decoder = score_into(ledger, scoring, model_key, tokens, f"score round {round_number}", tell, parts)
+    facts: Counter[str] = Counter()
+    groups = (_marked(table, labelled, facts) for table in ledger.merged(tokens))
+    run.write_groups(layout.scores_file(round_number), groups, SCORE_SCHEMA)
+    seconds = round(time.monotonic() - started, 2)
+    run.publish(folder, {"model_version": version, **facts, "seconds": seconds, "decoder": decoder})
+    run.remove(layout.score_parts(round_number))
+
+
+def score_into(
+    ledger: Ledger,
+    config: RunConfig,
+    model_key: str,
+    tokens: pa.Array,
+    name: str,
+    tell: Callable[[dict[str, Any]], None] = lambda _: None,
+    parts: Parts = REAL_PARTS,
+) -> str:
+    """Scores the clips `tokens` by `config.score` with the model at `model_key` of the ledger's run, but those that the
+    ledger holds; returns which decoder was used.
+
+    Args:
+        name: of the progress bar; tell: called with what is known of each clip once it is scored.
+    """
+    run, score = ledger.run, config.score
+    version = run.read_json(f"{model_key}/model.json")["model_version"]
     pending = without(tokens, ledger.done())
     connect()
     size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)
     decoder = choose_decoder(run, config.data.root, config.image, score, size, len(tokens))
-    done = len(tokens) - len(pending)
-    with Progress(f"score round {round_number}", len(tokens), "clip", done=done) as progress, ledger.compacting():
-        failed = 0
+    with Progress(name, len(tokens), "clip", done=len(tokens) - len(pending)) as progress, ledger.compacting():
         for scored in run_pipeline(
             run,
             config.data.root,
@@ -104,15 +136,8 @@ def _score_pool(
             parts=parts,
         ):
             progress.advance()
-            seen(scored)
-            failed += scored["status"] != "ok"
-            _tell(scored, run, round_number, named=failed <= FAILURES_NAMED)
-    facts: Counter[str] = Counter()
-    groups = (_marked(table, labelled, facts) for table in ledger.merged(tokens))
-    run.write_groups(layout.scores_file(round_number), groups, SCORE_SCHEMA)
-    seconds = round(time.monotonic() - started, 2)
-    run.publish(folder, {"model_version": version, **facts, "seconds": seconds, "decoder": decoder})
-    run.remove(layout.score_parts(round_number))
+            tell(scored)
+    return decoder
 
 
 def _tell(scored: dict[str, Any], run: Store, round_number: int, named: bool) -> None:

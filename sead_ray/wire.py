@@ -21,8 +21,18 @@ class KeyFrames(Answer):
 
 
 class Seconds(Answer):
+    """Where the time of a request went, as the service sees it."""
+
+    upload: float
+    """Reading the body; from storage, fetching the images too."""
+    validation: float
     decode: float
+    queue: float
+    """Waiting for the model, and the way there and back."""
     model: float
+    """For all clips that went through it together."""
+    shift: float
+    answer: float
 
 
 class ClipAnswer(Answer):
@@ -42,6 +52,13 @@ class ClipAnswer(Answer):
     """Nearest detected road participant of each frame; null where there is none."""
     is_key: list[bool]
     key_frames: KeyFrames
+    percentile: float | None
+    """How many of a hundred clips of the calibration set score no higher; null until this very model has scored it."""
+    decision: Literal["label", "skip"] | None
+    """label: at or above the (1 - budget) quantile of the calibration set; null without one."""
+    budget: float
+    compared_by: Literal["sum", "mean"] | None
+    """mean: per transition, since the clips compared differ in length, or the model ranks by it."""
     n_frames: int
     can_bus: Literal["given", "zeros"]
     """zeros: the request has no CAN values, and the model saw zeros as in training on such scenes."""
@@ -100,6 +117,8 @@ class ModelInfo(Answer):
     n_parameters: int
     image: ImageConfig
     score: ScoreConfig
+    n_calibration_clips: int = 0
+    """0: percentiles and decisions of this model are null."""
 
 
 class ModelList(Answer):

@@ -6,34 +6,45 @@ import math
 from typing import Any
 
 from sead_ray.records import ClipScore
-from sead_ray.wire import KeyFrames, ModelInfo, ScoreAnswer, Seconds
+from sead_ray.wire import KeyFrames, ScoreAnswer
 from serve.decode import CanSource
+from serve.models import Served
+from serve.timing import Split
 
 
-def score_answer(
-    score: ClipScore, info: ModelInfo, can_bus: CanSource, n_frames: int, decode_s: float, model_s: float
-) -> ScoreAnswer:
+def score_answer(score: ClipScore, served: Served, budget: float, can_bus: CanSource, split: Split) -> ScoreAnswer:
     status = "ok" if score.status == "ok" else "failed"
-    return ScoreAnswer(status=status, **clip_fields(score, info, can_bus, n_frames, decode_s, model_s))
+    return ScoreAnswer(status=status, **clip_fields(score, served, budget, can_bus, score.n_frames, split))
 
 
 def clip_fields(
-    score: ClipScore, info: ModelInfo, can_bus: CanSource, n_frames: int, decode_s: float, model_s: float
+    score: ClipScore, served: Served, budget: float, can_bus: CanSource, n_frames: int, split: Split
 ) -> dict[str, Any]:
     """What every answer says of a clip; JSON has no infinity, so that nobody near is null."""
-    ranked = score.shift_mean if info.score.rank_by == "mean" else score.shift_sum
+    with split.part("answer"):
+        fields = _fields(score, served, budget)
+    return {**fields, "n_frames": n_frames, "can_bus": can_bus, "seconds": split.seconds()}
+
+
+def _fields(score: ClipScore, served: Served, budget: float) -> dict[str, Any]:
+    rank_by = served.info.score.rank_by
+    standing = None
+    if served.calibration is not None and score.status == "ok":
+        standing = served.calibration.standing(score, budget, rank_by)
+    ranked = score.shift_mean if rank_by == "mean" else score.shift_sum
     return {
         "reason": score.reason,
         "clip_token": score.clip_token,
         "model_version": score.model_version,
         "score": ranked if score.status == "ok" else None,
-        "rank_by": info.score.rank_by,
+        "rank_by": rank_by,
         "shift_agents": score.shift_agents,
         "shift_map": score.shift_map,
         "min_distance_m": [value if math.isfinite(value) else None for value in score.min_distance_m],
         "is_key": score.is_key,
         "key_frames": KeyFrames(start=score.key_start, length=score.key_length),
-        "n_frames": n_frames,
-        "can_bus": can_bus,
-        "seconds": Seconds(decode=round(decode_s, 4), model=round(model_s, 4)),
+        "percentile": standing and round(standing.percentile, 2),
+        "decision": standing and standing.decision,
+        "compared_by": standing and standing.compared_by,
+        "budget": budget,
     }

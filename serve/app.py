@@ -1,11 +1,12 @@
 """The service on Ray Serve: `serve run serve.app:build run_dir=runs/demo`, or `serve deploy serve/config.yaml`.
 
-Two deployments. `Ingress` (CPU) validates and decodes; `Model` holds the model, on a GPU where there is one. They
-scale apart, and a hostile image can only hurt the one without the model.
+Two deployments. `Ingress` (CPU) validates and decodes, and says which model a request gets; `Model` holds models, on a
+GPU where there is one. They scale apart, and a hostile image can only hurt the one without the model.
 """
 # No `from __future__ import annotations`: Serve types a builder's arguments by its annotation, which must be a class.
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import Any
 
@@ -13,10 +14,16 @@ import click
 import ray
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.context import _get_global_client
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
-from ray.serve.handle import DeploymentHandle
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from torch import Tensor
 
 from sead_ray.config import ServeConfig
@@ -25,89 +32,144 @@ from sead_ray.stages.clip_runner import LoadedClip
 from sead_ray.stages.cluster import device_for, gpus_each
 from sead_ray.stages.frame_step import FrameInput, FrameStep
 from sead_ray.wire import ModelInfo
-from serve.api import build_api
+from serve.api import build_api, requests_at_work
 from serve.errors import ApiError, busy
-from serve.scorer import LocalScorer, Scored, find_model
+from serve.model_desk import ModelDesk
+from serve.scorer import BATCH_CLIPS, ModelRef, Scored, Scorer, find_model, ref_of
+from serve.shelf import Shelf
 
-QUEUE_PER_REPLICA = 4  # clips that wait decoded; each is some 100 MB
-STARTUP_ANSWER_S = 5.0
+LOADING_S = 600.0
+AT_INGRESS = 256  # more than its gate admits, which answers in our own words
+BUSY = BackpressureConfig(status_code=429, retry_after_s=5)
+log = logging.getLogger("ray.serve.sead_ray")
+MODELS_BESIDE = 2  # beside those of `compare`: the present one, and the one before or the one to come
 
 
 def build(args: ServeConfig) -> serve.Application:
-    """The application. The model is picked here, so that all replicas, later ones too, serve the same."""
+    """The application. That there is a model is checked here, where it can be said in a sentence."""
     try:
-        model_dir = find_model(args)
+        find_model(args)
     except InputError as error:  # the serve command prints this one as a sentence, without a trace
         raise click.ClickException(str(error)) from None
     gpus = _gpus(args.gpus_per_replica)
+    device = device_for(gpus)
+    at_work = requests_at_work(args, device)
+    batch = args.max_batch_clips or BATCH_CLIPS[device]
     model = Model.options(
-        num_replicas=args.replicas,
+        **_replicas(args, batch),
+        max_ongoing_requests=2 * batch,
+        max_queued_requests=at_work + args.max_sessions,
         ray_actor_options={"num_cpus": args.cpus_per_replica, "num_gpus": gpus},
-    ).bind(model_dir, device_for(gpus))
+    ).bind(args.model_dump(), device)
     ingress = Ingress.options(ray_actor_options={"num_cpus": args.ingress_cpus})
-    return ingress.bind(model, args.model_dump())
+    return ingress.bind(model, args.model_dump(), device)
 
 
-@serve.deployment(max_ongoing_requests=QUEUE_PER_REPLICA, max_queued_requests=2 * QUEUE_PER_REPLICA)
+def _replicas(args: ServeConfig, batch: int) -> dict[str, Any]:
+    if args.max_replicas is None:
+        return {"num_replicas": args.replicas}
+    scaling = AutoscalingConfig(
+        min_replicas=args.replicas,
+        initial_replicas=max(1, args.replicas),
+        max_replicas=args.max_replicas,
+        target_ongoing_requests=batch,
+        downscale_delay_s=args.downscale_delay_s,
+        downscale_to_zero_delay_s=args.downscale_delay_s,
+    )
+    return {"num_replicas": None, "autoscaling_config": scaling}
+
+
+@serve.deployment(health_check_period_s=15, health_check_timeout_s=60, backpressure_config=BUSY)
 class Model:
-    """One replica of the model."""
+    """One replica: the models that it was asked for lately."""
 
-    def __init__(self, model_dir: str, device: str) -> None:
-        self._scorer = LocalScorer(model_dir, device)
+    async def __init__(self, config: dict, device: str) -> None:
+        """Takes no request before its model is loaded and warm."""
+        args = ServeConfig(**config)
+        keep = MODELS_BESIDE + len(args.compare)
+        self._shelf = Shelf(device, keep, args.max_batch_clips, args.batch_wait_s)
+        try:
+            await self._shelf.get(ref_of(find_model(args)))
+        except InputError as error:  # one that was promoted by mistake; the service goes on with another
+            log.error("A replica starts without a model: %s", error)
 
-    async def info(self) -> ModelInfo:
-        return await self._scorer.info()
+    async def try_out(self, ref: ModelRef, beside: ModelRef | None) -> ModelInfo:
+        return await self._shelf.try_out(ref, beside)
 
-    async def score(self, loaded: LoadedClip) -> Scored:
-        return await self._scorer.score(loaded)
+    async def score(self, ref: ModelRef, loaded: LoadedClip) -> Scored:
+        return await (await self._shelf.get(ref)).score(loaded)
 
-    async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
-        return await self._scorer.step(given, history)
+    async def step(self, ref: ModelRef, given: FrameInput, history: Tensor | None) -> FrameStep:
+        return await (await self._shelf.get(ref)).step(given, history)
+
+    async def check_health(self) -> None:
+        """Serve replaces a replica whose model no longer runs."""
+        await self._shelf.check()
 
 
 class RemoteScorer:
-    """The `Model` deployment as a `Scorer`. Its info is kept: the model of an application does not change."""
+    """A model of the `Model` deployment as a `Scorer`."""
+
+    def __init__(self, handle: DeploymentHandle, ref: ModelRef, info: ModelInfo) -> None:
+        self._handle, self._ref, self._info = handle, ref, info
+
+    async def info(self) -> ModelInfo:
+        return self._info
+
+    async def score(self, loaded: LoadedClip) -> Scored:
+        return await _answer(self._handle.score.remote(self._ref, loaded))
+
+    async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
+        return await _answer(self._handle.step.remote(self._ref, given, history))
+
+
+class RemoteHost:
+    """The `Model` deployment as a `Host` of models."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
-        self._info: ModelInfo | None = None
 
-    async def info(self) -> ModelInfo:
-        info = self._info
-        if info is None:
-            info = await self._call(asyncio.wait_for(self._handle.info.remote(), STARTUP_ANSWER_S))
-            self._info = info
+    async def try_out(self, ref: ModelRef, beside: ModelRef | None) -> ModelInfo:
+        """On every replica there is; one that comes later loads the model with the first request for it."""
+        info = await _answer(self._handle.try_out.remote(ref, beside))  # wakes one, where there is none
+        everywhere = self._handle.broadcast("try_out", ref, beside)
+        await _answer(asyncio.to_thread(everywhere.results, timeout_s=LOADING_S))
         return info
 
-    async def score(self, loaded: LoadedClip) -> Scored:
-        return await self._call(self._handle.score.remote(loaded))
-
-    async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
-        return await self._call(self._handle.step.remote(given, history))
-
-    async def _call(self, answer: Awaitable[Any]) -> Any:
-        try:
-            return await answer
-        except TimeoutError:
-            raise ApiError(503, "The model is not loaded yet.") from None
-        except BackPressureError:
-            raise busy("The service is busy; try again later.") from None
-        except (DeploymentUnavailableError, ReplicaUnavailableError, RayActorError):
-            raise ApiError(503, "The model is restarting; try again later.") from None
+    def bind(self, ref: ModelRef, info: ModelInfo) -> Scorer:
+        return RemoteScorer(self._handle, ref, info)
 
 
-@serve.deployment(max_ongoing_requests=2 * QUEUE_PER_REPLICA, max_queued_requests=4 * QUEUE_PER_REPLICA)
+async def _answer(response: Awaitable[Any]) -> Any:
+    """What a replica answers, or the error that a client is told. Where nobody waits any more, neither does it."""
+    try:
+        return await response
+    except asyncio.CancelledError:
+        if isinstance(response, DeploymentResponse):
+            response.cancel()
+        raise
+    except BackPressureError:
+        raise busy("The service is busy; try again later.") from None
+    except (DeploymentUnavailableError, ReplicaUnavailableError, RayActorError, RequestCancelledError, TimeoutError):
+        raise ApiError(503, "The model is restarting; try again later.") from None
+    except RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise InputError(str(error.cause)) from None
+        raise
+
+
+@serve.deployment(max_ongoing_requests=AT_INGRESS, max_queued_requests=AT_INGRESS, backpressure_config=BUSY)
 @serve.ingress()
 class Ingress:
-    """HTTP, validation, decoding. One replica: it holds the jobs and the sessions."""
+    """HTTP, validation, decoding. One replica: it holds the jobs and the sessions, and switches models."""
 
-    def __init__(self, model: DeploymentHandle, limits: dict) -> None:
-        self._scorer = RemoteScorer(model)
-        self._limits = ServeConfig(**limits)
+    def __init__(self, model: DeploymentHandle, config: dict, device: str) -> None:
+        self._config, self._device = ServeConfig(**config), device
+        self._models = ModelDesk(RemoteHost(model), self._config)
         self._bound_to = _http_host()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_api(self._scorer, self._limits, self._bound_to)
+        return build_api(self._models, self._config, self._bound_to, self._device)
 
 
 def _http_host() -> str | None:

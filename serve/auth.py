@@ -18,6 +18,7 @@ from sead_ray.tokens import Grant, Scope, find_grant, parse_grants, read_grants
 from serve.errors import ApiError
 
 RELOAD_S = 1.0  # a revoked token stops within 5 s
+SHOWN_NAME = 200  # of a name that a client chose
 TOKENS_VARIABLE = "SEAD_SERVE_TOKENS"  # lines of a tokens file; `;` ends a line too
 LOCAL_CALLER = Grant("", "admin", "loopback")
 
@@ -83,6 +84,7 @@ def requires(authority: Authority, scope: Scope) -> Callable[..., Any]:
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
     ) -> Grant:
         if not authority.is_required:
+            require_known_query(request)
             return LOCAL_CALLER
         grant = authority.grant(credentials.credentials) if credentials else None
         if grant is None:
@@ -90,6 +92,15 @@ def requires(authority: Authority, scope: Scope) -> Callable[..., Any]:
             raise ApiError(401, f"The bearer token {what}.", headers={"WWW-Authenticate": "Bearer"})
         if not grant.allows(scope):
             raise ApiError(403, f"This needs a token with scope {scope}; yours has {grant.scope}.")
+        require_known_query(request)
         return grant
 
     return Depends(caller)
+
+
+def require_known_query(request: Request) -> None:
+    """Refuses what the route does not ask for: a misspelt parameter would be passed over in silence."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise ApiError(422, f"Unknown query parameter {name[:SHOWN_NAME]!r}.", name[:SHOWN_NAME])

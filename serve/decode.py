@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,21 +80,41 @@ def decode_clip(checked: CheckedClip, image: ImageConfig, limits: ServeConfig) -
             f"{checked.root}frames",
         )
     cameras = clip_cameras(frames, checked.root)
-    pixels = decode_cameras(cameras, checked.images, geometry, image)
+    pixels = decode_cameras(cameras, checked.images, geometry, image, _threads(limits.decode_threads))
     pixels = pixels.reshape(len(frames), len(CAMERAS), *pixels.shape[1:])
     return Decoded(LoadedClip(checked.clip, pixels, geometry), checked.can_bus)
 
 
+@lru_cache(maxsize=1)
+def _threads(wanted: int | None) -> ThreadPoolExecutor:
+    """Shared by all clips, so that two at a time do not take twice the cores."""
+    cv2.setNumThreads(1)  # or each resize would take all of them
+    return ThreadPoolExecutor(wanted or min(8, os.cpu_count() or 1), "decode")
+
+
 def decode_cameras(
-    cameras: Sequence[tuple[CameraIn, str]], images: Mapping[str, bytes], geometry: ImageGeometry, config: ImageConfig
+    cameras: Sequence[tuple[CameraIn, str]],
+    images: Mapping[str, bytes],
+    geometry: ImageGeometry,
+    config: ImageConfig,
+    pool: ThreadPoolExecutor | None = None,
 ) -> NDArray[np.uint8]:
-    """(cameras, padded_height, width, 3) uint8 RGB; `ApiError` 422 names the field of an image that is broken."""
-    out = np.zeros((len(cameras), geometry.padded_height, geometry.width, 3), np.uint8)
-    for pixels, (camera, field) in zip(out, cameras):
+    """(cameras, padded_height, width, 3) uint8 RGB; `ApiError` 422 names the field of the first image that is broken.
+
+    Args:
+        pool: its threads share the work; None: this thread does it.
+    """
+    out = np.empty((len(cameras), geometry.padded_height, geometry.width, 3), np.uint8)
+
+    def decode(index: int) -> None:
+        camera, field = cameras[index]
         try:
-            decode_images([images[camera.image]], [camera.image[:200]], geometry, config, pixels[None])
+            decode_images([images[camera.image]], [camera.image[:200]], geometry, config, out[index][None])
         except InputError as error:
             raise ApiError(422, str(error), f"{field}.image") from None
+
+    for _ in (pool.map if pool else map)(decode, range(len(cameras))):
+        pass
     return out
 
 

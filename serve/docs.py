@@ -26,6 +26,7 @@ _TEXTS = {
     429: "Busy; Retry-After says when to come again",
     500: "Fault of the service",
     503: "The model is loading or restarting",
+    504: "The answer took too long",
 }
 
 
@@ -33,7 +34,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, for FastAPI's `responses`; every route below /v1 needs a token."""
     return {
         status: {"model": ErrorAnswer, "description": _TEXTS[status]} | _headers(status)
-        for status in sorted({401, 403, 500, *statuses})
+        for status in sorted({401, 403, 422, 500, *statuses})
     }
 
 

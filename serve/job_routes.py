@@ -15,14 +15,14 @@ from serve.errors import ApiError
 from serve.guard import GuardedRoute
 from serve.job_desk import JobDesk, JobItem
 from serve.job_work import clip_work
-from serve.scorer import Scorer
+from serve.models import ModelName, Models
 from serve.sources import read_batch
 
 JobId = Annotated[str, Path(max_length=64)]
 MAX_KEY = 200
 
 
-def job_router(scorer: Scorer, limits: ServeConfig, authority: Authority) -> APIRouter:
+def job_router(models: Models, limits: ServeConfig, authority: Authority) -> APIRouter:
     router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
     desk, sender, admin = JobDesk(limits), requires(authority, "score"), requires(authority, "admin")
 
@@ -30,25 +30,29 @@ def job_router(scorer: Scorer, limits: ServeConfig, authority: Authority) -> API
         "/v1/jobs",
         status_code=202,
         response_model=JobAnswer,
-        responses=body_errors(409),
+        responses=body_errors(404, 409),
         openapi_extra=clip_body("StoredClipsIn", several=True),
     )
     async def submit(
         request: Request,
         response: Response,
         caller: Grant = sender,
+        model: ModelName = None,
         idempotency_key: Annotated[str | None, Header(description="Sent again, it returns the same job.")] = None,
     ) -> JobAnswer:
-        """Takes clips on (several `clip` parts, or `clips` in JSON); their scores are fetched from the job."""
+        """Takes clips on, all for one model; their scores are fetched from the job.
+
+        Several `clip` parts, or `clips` in JSON.
+        """
         if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
             raise ApiError(422, f"An idempotency key has 1 to {MAX_KEY} characters.", "Idempotency-Key")
-        info = await scorer.info()
-        batch = await read_batch(request, info.image, limits)
+        served = await models.pick(model)
+        batch = await read_batch(request, served.info.image, limits)
         items = [
             JobItem(
                 source.clip_in.clip_token or "upload",
                 len(source.clip_in.frames),
-                clip_work(source.load, scorer, limits),
+                clip_work(source.load, served, limits),
             )
             for source in batch.clips
         ]

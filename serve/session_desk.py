@@ -16,14 +16,15 @@ from starlette.concurrency import run_in_threadpool
 from sead_ray.config import ServeConfig
 from sead_ray.nuscenes.images import image_geometry
 from sead_ray.tokens import Grant
-from sead_ray.wire import ModelInfo, SessionAnswer
+from sead_ray.wire import SessionAnswer
 from serve.answers import clip_fields
 from serve.decode import decode_cameras, to_frame
 from serve.errors import ApiError, busy
 from serve.image_check import Size, check_references, common_size
+from serve.models import Served
 from serve.running import RunningClip
 from serve.schemas import FrameIn
-from serve.scorer import Scorer
+from serve.timing import Split
 from serve.validate import cameras_of, check_order
 
 
@@ -36,32 +37,30 @@ class Session:
 
     session_id: str
     owner: str
-    info: ModelInfo
+    served: Served
     clip: RunningClip
     touched_at: float
     size: Size | None = None
     last_in: FrameIn | None = None
     last_digest: str = ""
-    decode_s: float = 0.0
-    model_s: float = 0.0
+    split: Split = field(default_factory=Split)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class SessionDesk:
     """All sessions of this process."""
 
-    def __init__(self, scorer: Scorer, limits: ServeConfig) -> None:
-        self._scorer, self._limits = scorer, limits
+    def __init__(self, limits: ServeConfig) -> None:
+        self._limits = limits
         self._sessions: dict[str, Session] = {}
 
-    async def open(self, caller: Grant, clip_token: str) -> Session:
+    async def open(self, caller: Grant, served: Served, clip_token: str) -> Session:
         """Raises `ApiError` 429 where `max_sessions` are open."""
-        info = await self._scorer.info()
         self._forget()
         if len(self._sessions) >= self._limits.max_sessions:
             raise busy(f"{len(self._sessions)} sessions are open; come again later.", 30)
-        running = RunningClip(clip_token, info.model_version, info.score)
-        session = Session(secrets.token_urlsafe(16), caller.name, info, running, time.monotonic())
+        running = RunningClip(clip_token, served.info.model_version, served.info.score)
+        session = Session(secrets.token_urlsafe(16), caller.name, served, running, time.monotonic())
         self._sessions[session.session_id] = session
         return session
 
@@ -95,27 +94,26 @@ class SessionDesk:
             check_references(cameras, images)
             size = common_size(cameras, images, self._limits, session.size)
             frame = to_frame(frame_in, len(session.clip.frames), *size)
-            geometry = image_geometry(frame, session.info.image)
+            geometry = image_geometry(frame, session.served.info.image)
             if len(cameras) * geometry.padded_height * geometry.width * 3 > self._limits.max_decoded_bytes:
                 raise ApiError(422, "The frame's images take more memory than this service decodes.", "cameras")
-            started = time.perf_counter()
-            pixels = await run_in_threadpool(decode_cameras, cameras, images, geometry, session.info.image)
-            decoded = time.perf_counter()
-            await session.clip.add(self._scorer, frame, pixels, geometry)
+            image = session.served.info.image
+            with session.split.part("decode"):
+                pixels = await run_in_threadpool(decode_cameras, cameras, images, geometry, image)
+            with session.split.part("model"):
+                await session.clip.add(session.served.scorer, frame, pixels, geometry)
             session.size, session.last_in, session.last_digest = size, frame_in, digest
-            session.decode_s += decoded - started
-            session.model_s += time.perf_counter() - decoded
 
     def to_answer(self, session: Session) -> SessionAnswer:
         n_frames = len(session.clip.frames)
         last = session.last_in
         fields = clip_fields(
             session.clip.score(),
-            session.info,
+            session.served,
+            self._limits.budget,
             "given" if last is not None and last.can is not None else "zeros",
             n_frames,
-            session.decode_s,
-            session.model_s,
+            session.split,
         )
         status = "waiting" if n_frames < 2 else "ok" if fields["score"] is not None else "failed"
         left_s = session.touched_at + self._limits.session_idle_s - time.monotonic()

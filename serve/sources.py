@@ -17,6 +17,7 @@ from serve.errors import ApiError
 from serve.image_check import check_references
 from serve.schemas import CameraIn, ClipIn, StoredClipIn, StoredClipsIn
 from serve.storage_keys import allowed_store, check_key, read_images
+from serve.timing import Split
 from serve.upload import MAX_PARTS, Upload, is_json, read_json, read_upload
 from serve.validate import check_clip, clip_cameras, parse, parse_clip
 
@@ -38,14 +39,17 @@ class Batch:
     digest: str
 
 
-async def read_clip(request: Request, image: ImageConfig, limits: ServeConfig) -> CheckedClip:
+async def read_clip(request: Request, image: ImageConfig, limits: ServeConfig, split: Split) -> CheckedClip:
     """The one clip of `POST /v1/score`. Raises `ApiError`."""
     if is_json(request):
-        stored = parse(StoredClipIn, await read_json(request, limits), "clip")
-        check_clip(stored, limits.max_frames)
-        return await run_in_threadpool(_stored(stored, image, limits, "").load)
-    upload = await read_upload(request, limits)
-    return await run_in_threadpool(_uploaded_clip, upload, image, limits)
+        with split.part("upload"):
+            stored = parse(StoredClipIn, await read_json(request, limits), "clip")
+            check_clip(stored, limits.max_frames)
+            return await run_in_threadpool(_stored(stored, image, limits, "").load)
+    with split.part("upload"):
+        upload = await read_upload(request, limits)
+    with split.part("validation"):
+        return await run_in_threadpool(_uploaded_clip, upload, image, limits)
 
 
 async def read_batch(request: Request, image: ImageConfig, limits: ServeConfig) -> Batch:

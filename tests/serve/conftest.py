@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from PIL import Image
 
-from sead_ray.config import ImageConfig, ModelConfig, ScoreConfig
+from sead_ray.client import ScoringClient
+from sead_ray.config import ImageConfig, ModelConfig, ScoreConfig, ServeConfig
 from sead_ray.geometry import Pose, quaternion_from_heading
 from sead_ray.model.vad import build_model
-from sead_ray.model.weights import save_model
+from sead_ray.model.weights import load_model, save_model
 from sead_ray.nuscenes.can_bus import CanPoses, can_bus_vector
 from sead_ray.nuscenes.commands import command_of, ego_future
-from sead_ray.records import CAMERAS, Camera, Clip, Command, Frame
+from sead_ray.records import CAMERAS, Camera, Clip, ClipScore, Command, Frame
 from sead_ray.stages import layout
+from sead_ray.stages.clip_runner import load_clip
+from sead_ray.stages.score import score_loaded_clips
 from sead_ray.storage import Store
+from serve.api import build_api
+from serve.models import OneModel
+from serve.scorer import LocalScorer
 
 WIDTH, HEIGHT, FRAMES = 160, 90, 4
 START_US = 1_532_402_927_000_000
@@ -84,6 +92,41 @@ def served_run(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def model_dir(served_run: Store) -> str:
     return served_run.path(layout.model(1))
+
+
+@pytest.fixture(scope="module")
+def scorer(model_dir: str) -> LocalScorer:
+    return LocalScorer(model_dir, "cpu")
+
+
+@pytest.fixture(scope="module")
+def serving(scorer: LocalScorer, data_root: str) -> Iterator[Callable[..., ScoringClient]]:
+    """(scorer, limits…) to a client of a service in this process. Each is one app with its own event loop."""
+    opened: list[TestClient] = []
+
+    def serve(use: LocalScorer = scorer, token: str | None = None, **limits: Any) -> ScoringClient:
+        settings = ServeConfig(**{"storage_prefixes": [data_root], **limits})
+        http = TestClient(build_api(OneModel(use), settings), raise_server_exceptions=False)
+        http.__enter__()
+        opened.append(http)
+        return ScoringClient("", token, first_wait_s=0.01, http=http)
+
+    yield serve
+    for http in opened:
+        http.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def client(serving: Callable[..., ScoringClient]) -> ScoringClient:
+    return serving()
+
+
+@pytest.fixture(scope="module")
+def expected(clip: Clip, data_root: str, served_run: Store) -> ClipScore:
+    """By the pool's arithmetic."""
+    model, card = load_model(served_run, layout.model(1))
+    loaded = load_clip(clip, data_root, ImageConfig(**card["info"]["image"]))
+    return score_loaded_clips(model, card["model_version"], [loaded], "cpu", ScoreConfig())[0]
 
 
 def make_clip(with_can: bool) -> Clip:

@@ -23,6 +23,7 @@ from sead_ray.records import Clip
 from serve.api import build_api
 from serve.errors import ApiError
 from serve.jpeg_header import read_header
+from serve.models import OneModel
 from serve.scorer import LocalScorer
 from serve.storage_keys import check_key
 from tests.serve.hostile_images import IMAGES, saved, with_size
@@ -46,7 +47,9 @@ def limits(data_root: str) -> ServeConfig:
 
 @pytest.fixture(scope="module")
 def client(model_dir: str, limits: ServeConfig) -> Iterator[TestClient]:
-    with TestClient(build_api(LocalScorer(model_dir, "cpu"), limits), raise_server_exceptions=False) as client:
+    with TestClient(
+        build_api(OneModel(LocalScorer(model_dir, "cpu")), limits), raise_server_exceptions=False
+    ) as client:
         yield client
 
 
@@ -284,7 +287,7 @@ class TestBodies:
     def test_a_body_that_never_ends(self, model_dir: str, limits: ServeConfig):
         import asyncio
 
-        api = build_api(LocalScorer(model_dir, "cpu"), limits)
+        api = build_api(OneModel(LocalScorer(model_dir, "cpu")), limits)
         start = {"type": "http.request", "body": b"--a\r\n", "more_body": True}
         assert asyncio.run(self._slow([start], api)) == 408
 
@@ -368,7 +371,7 @@ class TestStorage:
             path.unlink()
 
     def test_without_allowed_folders_none_is_read(self, model_dir: str, clip: Clip, data_root: str):
-        with TestClient(build_api(LocalScorer(model_dir, "cpu"), ServeConfig())) as client:
+        with TestClient(build_api(OneModel(LocalScorer(model_dir, "cpu")), ServeConfig())) as client:
             refused(client.post("/v1/score", json=stored_clip(clip, data_root)), 422, "storage")
 
 

@@ -22,11 +22,13 @@ from sead_ray.config import ServeConfig
 from sead_ray.tokens import append_grant, new_token
 from serve.api import build_api
 from serve.docs import clip_example, frame_example, stored_clip_example
+from serve.models import OneModel
 from serve.schemas import ClipIn, FrameIn, StoredClipIn
 from serve.scorer import LocalScorer
 
 OPERATIONS = [
     *("GET /healthz", "GET /readyz", "GET /v1/model", "GET /v1/models", "POST /v1/score"),
+    *("POST /v1/models/roll_back", "POST /v1/models/promote"),
     *("GET /v1/jobs", "POST /v1/jobs", "GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}"),
     *("GET /v1/sessions", "POST /v1/sessions", "POST /v1/sessions/{session_id}/frames"),
     *("GET /v1/sessions/{session_id}", "DELETE /v1/sessions/{session_id}"),
@@ -42,7 +44,7 @@ def service(model_dir: str, data_root: str, tmp_path_factory: pytest.TempPathFac
     token, grant = new_token("admin", "ops")
     append_grant(tokens, grant)
     limits = ServeConfig(tokens_file=tokens, auth="required", storage_prefixes=[data_root], max_sessions=10_000)
-    return build_api(LocalScorer(model_dir, "cpu"), limits, "0.0.0.0"), token
+    return build_api(OneModel(LocalScorer(model_dir, "cpu")), limits, "0.0.0.0"), token
 
 
 @pytest.mark.parametrize("label", OPERATIONS)

@@ -15,13 +15,14 @@ from sead_ray.client import ScoringClient
 from sead_ray.config import DataConfig, ServeConfig
 from sead_ray.errors import InputError
 from serve.api import build_api
+from serve.models import OneModel
 from serve.scorer import LocalScorer
 
 
 @pytest.fixture
 def service(model_dir: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The job's client talks to a service in this process."""
-    with TestClient(build_api(LocalScorer(model_dir, "cpu"), ServeConfig())) as http:
+    with TestClient(build_api(OneModel(LocalScorer(model_dir, "cpu")), ServeConfig())) as http:
         monkeypatch.setattr("jobs.score_log.service_client", lambda _: _kept(http))
         yield
 

@@ -22,6 +22,7 @@ from sead_ray.stages.score import score_loaded_clips
 from sead_ray.storage import Store
 from serve.api import build_api
 from serve.errors import ApiError
+from serve.models import OneModel
 from serve.schemas import ModelInfo
 from serve.scorer import LocalScorer, Scored
 
@@ -36,7 +37,7 @@ def scorer(model_dir: str) -> LocalScorer:
 
 @pytest.fixture(scope="module")
 def client(scorer: LocalScorer) -> Iterator[TestClient]:
-    with TestClient(build_api(scorer, LIMITS), raise_server_exceptions=False) as client:
+    with TestClient(build_api(OneModel(scorer), LIMITS), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -123,7 +124,7 @@ class TestScore:
                 info = await super().info()
                 return info.model_copy(update={"score": ScoreConfig(rank_by="mean")})
 
-        with TestClient(build_api(MeanScorer(model_dir, "cpu"), LIMITS)) as client:
+        with TestClient(build_api(OneModel(MeanScorer(model_dir, "cpu")), LIMITS)) as client:
             got = post(client, *request_parts).json()
         assert got["rank_by"] == "mean"
         shifts = np.add(got["shift_agents"], got["shift_map"])
@@ -226,7 +227,7 @@ class TestBadClip:
 
     def test_clip_larger_than_is_decoded(self, scorer: LocalScorer, request_parts: Request):
         limits = ServeConfig(max_decoded_bytes=100_000)
-        with TestClient(build_api(scorer, limits)) as client:
+        with TestClient(build_api(OneModel(scorer), limits)) as client:
             refused(post(client, *request_parts), 422, "frames")
 
 
@@ -366,7 +367,7 @@ class TestOtherRoutes:
             async def info(self) -> ModelInfo:
                 raise ApiError(503, "The model is not loaded yet.")
 
-        with TestClient(build_api(Loading(model_dir, "cpu"), LIMITS)) as client:
+        with TestClient(build_api(OneModel(Loading(model_dir, "cpu")), LIMITS)) as client:
             assert client.get("/healthz").status_code == 200
             refused(client.get("/readyz"), 503, None)
 
@@ -387,7 +388,7 @@ def test_a_fault_shows_an_id_that_the_log_has_too(
         async def score(self, loaded: LoadedClip) -> Scored:
             raise RuntimeError("secret path /srv/models")
 
-    with TestClient(build_api(Broken(model_dir, "cpu"), LIMITS)) as client:
+    with TestClient(build_api(OneModel(Broken(model_dir, "cpu")), LIMITS)) as client:
         response = post(client, *request_parts)
     detail = refused(response, 500, None)
     assert "secret" not in detail
@@ -402,5 +403,5 @@ def test_infinite_distance_is_null(model_dir: str, request_parts: Request):
             far = ClipScore("c", "v", "ok", min_distance_m=[math.inf] * (frames - 1) + [2.5], is_key=[False] * frames)
             return Scored(far, 0.0)
 
-    with TestClient(build_api(Nobody(model_dir, "cpu"), LIMITS)) as client:
+    with TestClient(build_api(OneModel(Nobody(model_dir, "cpu")), LIMITS)) as client:
         assert post(client, *request_parts).json()["min_distance_m"] == [None, None, None, 2.5]

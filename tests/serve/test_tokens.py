@@ -18,6 +18,7 @@ from sead_ray.tokens import append_grant, digest, find_grant, new_token, parse_g
 from serve import auth
 from serve.api import build_api
 from serve.auth import TOKENS_VARIABLE, Authority, is_loopback
+from serve.models import OneModel
 from serve.scorer import LocalScorer
 
 NEEDS_SCORE = [
@@ -55,7 +56,7 @@ def tokens(tokens_file: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def client(scorer: LocalScorer, tokens_file: str, tokens: dict[str, str]) -> Iterator[TestClient]:
-    api = build_api(scorer, ServeConfig(tokens_file=tokens_file), "0.0.0.0")
+    api = build_api(OneModel(scorer), ServeConfig(tokens_file=tokens_file), "0.0.0.0")
     with TestClient(api, raise_server_exceptions=False) as client:
         yield client
 
@@ -188,7 +189,7 @@ class TestRoutes:
 
     def test_the_token_is_asked_for_before_the_body_is_read(self, scorer: LocalScorer, tokens_file: str):
         """A body over the limit would be 413."""
-        api = build_api(scorer, ServeConfig(tokens_file=tokens_file, max_body_bytes=10))
+        api = build_api(OneModel(scorer), ServeConfig(tokens_file=tokens_file, max_body_bytes=10))
         assert TestClient(api).post("/v1/score", content=bytes(100)).status_code == 401
 
     def test_tokens_are_in_no_log(self, client: TestClient, tokens: dict[str, str], caplog: pytest.LogCaptureFixture):
@@ -206,7 +207,7 @@ class TestRevocation:
     def revocable(self, scorer: LocalScorer, tmp_path: Path) -> tuple[Path, str, Callable[[], int]]:
         path = tmp_path / "tokens.txt"
         token = job(MakeTokenConfig(tokens_file=str(path), name="van"))
-        client = TestClient(build_api(scorer, ServeConfig(tokens_file=str(path)), "0.0.0.0"))
+        client = TestClient(build_api(OneModel(scorer), ServeConfig(tokens_file=str(path)), "0.0.0.0"))
         return path, token, lambda: client.get("/v1/model", headers=bearer(token)).status_code
 
     def test_stops_within_five_seconds(self, revocable: tuple[Path, str, Callable[[], int]]):

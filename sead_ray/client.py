@@ -27,8 +27,8 @@ Kind = TypeVar("Kind", bound=Answer)
 class ScoringClient:
     """Talks to the service at `url`; use it as a context manager, or `close` it.
 
-    Every request may be sent again without harm: scoring changes nothing, a job carries an idempotency key, and a
-    session takes the same frame twice as one.
+    Every request but a roll-back may be sent again without harm: scoring changes nothing, a job carries an
+    idempotency key, and a session takes the same frame twice as one.
 
     Args:
         token: a bearer token of jobs.make_token, where the service asks for one.
@@ -62,26 +62,30 @@ class ScoringClient:
     def close(self) -> None:
         self._http.close()
 
-    def score(self, clip: Clip, data_root: str) -> ScoreAnswer:
-        """Sends a clip with its images, which lie below `data_root`."""
+    def score(self, clip: Clip, data_root: str, model: str | None = None) -> ScoreAnswer:
+        """Sends a clip with its images, which lie below `data_root`. `model`: a version of `models`, else the first."""
         body, files = clip_request(clip, data_root)
-        return self._ask(ScoreAnswer, "POST", "/v1/score", files=[clip_part(body), *files])
+        return self._ask(ScoreAnswer, "POST", "/v1/score", params=_of(model), files=[clip_part(body), *files])
 
-    def score_stored(self, clip: Clip, storage: str) -> ScoreAnswer:
+    def score_stored(self, clip: Clip, storage: str, model: str | None = None) -> ScoreAnswer:
         """Names a clip's images below the folder `storage`, which the service reads itself."""
-        return self._ask(ScoreAnswer, "POST", "/v1/score", json=stored_clip(clip, storage))
+        return self._ask(ScoreAnswer, "POST", "/v1/score", params=_of(model), json=stored_clip(clip, storage))
 
-    def submit(self, clips: Sequence[Clip], data_root: str, key: str | None = None) -> JobAnswer:
+    def submit(
+        self, clips: Sequence[Clip], data_root: str, key: str | None = None, model: str | None = None
+    ) -> JobAnswer:
         """Sends clips as one job. `key`: sent again with the same clips, it returns the job that it made."""
         parts: list[File] = []
         for number, clip in enumerate(clips):
             body, files = clip_request(clip, data_root)
             _prefix_images(body, files, f"{number:04d}_")
             parts += [clip_part(body), *files]
-        return self._submit(key, files=parts)
+        return self._submit(key, model, files=parts)
 
-    def submit_stored(self, clips: Sequence[Clip], storage: str, key: str | None = None) -> JobAnswer:
-        return self._submit(key, json={"clips": [stored_clip(clip, storage) for clip in clips]})
+    def submit_stored(
+        self, clips: Sequence[Clip], storage: str, key: str | None = None, model: str | None = None
+    ) -> JobAnswer:
+        return self._submit(key, model, json={"clips": [stored_clip(clip, storage) for clip in clips]})
 
     def job(self, job_id: str) -> JobAnswer:
         return self._ask(JobAnswer, "GET", f"/v1/jobs/{job_id}")
@@ -108,10 +112,10 @@ class ScoringClient:
             time.sleep(poll_s)
 
     @contextmanager
-    def session(self, clip_token: str | None = None) -> Generator[Session, None, None]:
+    def session(self, clip_token: str | None = None, model: str | None = None) -> Generator[Session, None, None]:
         """A session for one clip, closed at the end of the block."""
         body = {"clip_token": clip_token} if clip_token else {}
-        opened = self._ask(SessionAnswer, "POST", "/v1/sessions", json=body)
+        opened = self._ask(SessionAnswer, "POST", "/v1/sessions", params=_of(model), json=body)
         try:
             yield Session(self, opened.session_id)
         finally:
@@ -123,6 +127,14 @@ class ScoringClient:
     def models(self) -> list[ModelInfo]:
         return self._ask(ModelList, "GET", "/v1/models").models
 
+    def promote(self, number: int) -> ModelInfo:
+        """Serves the model of that round; needs an admin's token."""
+        return self._ask(ModelInfo, "POST", "/v1/models/promote", params={"round": number})
+
+    def roll_back(self) -> ModelInfo:
+        """Brings the model before the last promotion back; needs an admin's token."""
+        return self._ask(ModelInfo, "POST", "/v1/models/roll_back")
+
     def is_ready(self) -> bool:
         """Whether the model is loaded; asked once."""
         try:
@@ -130,9 +142,9 @@ class ScoringClient:
         except httpx.TransportError:
             return False
 
-    def _submit(self, key: str | None, **body: Any) -> JobAnswer:
+    def _submit(self, key: str | None, model: str | None, **body: Any) -> JobAnswer:
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-        return self._ask(JobAnswer, "POST", "/v1/jobs", headers=headers, **body)
+        return self._ask(JobAnswer, "POST", "/v1/jobs", params=_of(model), headers=headers, **body)
 
     def _ask(self, kind: type[Kind], method: str, path: str, **body: Any) -> Kind:
         response = self._send(method, path, **body)
@@ -182,6 +194,10 @@ def score_clip(
     """
     with ScoringClient(url, token, timeout_s) as client:
         return client.score(clip, data_root).model_dump(mode="json")
+
+
+def _of(model: str | None) -> dict[str, str]:
+    return {} if model is None else {"model": model}
 
 
 def _prefix_images(body: dict[str, Any], files: list[File], prefix: str) -> None:

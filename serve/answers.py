@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from sead_ray.records import ClipScore
+from sead_ray.stages import serve_metrics
 from sead_ray.wire import KeyFrames, ScoreAnswer
 from serve.decode import CanSource
 from serve.models import Served
@@ -14,7 +15,11 @@ from serve.timing import Split
 
 def score_answer(score: ClipScore, served: Served, budget: float, can_bus: CanSource, split: Split) -> ScoreAnswer:
     status = "ok" if score.status == "ok" else "failed"
-    return ScoreAnswer(status=status, **clip_fields(score, served, budget, can_bus, score.n_frames, split))
+    answer = ScoreAnswer(status=status, **clip_fields(score, served, budget, can_bus, score.n_frames, split))
+    serve_metrics.count("sead_serve_decisions_total", decision=answer.decision or "none")
+    for part, seconds in answer.seconds.model_dump().items():
+        serve_metrics.observe("sead_serve_part_seconds", seconds, part=part)
+    return answer
 
 
 def clip_fields(

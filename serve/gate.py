@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from sead_ray.stages import serve_metrics
 from serve.errors import ApiError, busy
 
 
@@ -45,6 +46,7 @@ class Gate:
         """Raises `ApiError` 429 where the model has enough to do by now; 504 where the answer takes too long."""
         self._refuse_if_full()
         self.working += 1
+        serve_metrics.show("sead_serve_at_work", self.working)
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -55,6 +57,7 @@ class Gate:
             taken = (time.monotonic() - started) / max(1, self.working)
             self._seconds += 0.1 * (taken - self._seconds)
             self.working -= 1
+            serve_metrics.show("sead_serve_at_work", self.working)
 
     def _refuse_if_full(self) -> None:
         if self.working >= self._most:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -14,6 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from sead_ray.stages import serve_metrics
 from sead_ray.wire import ErrorAnswer
 from serve.errors import ApiError
 
@@ -22,10 +24,17 @@ FAULT = "The service failed; its log says more under this error_id."
 
 
 class GuardedRoute(APIRoute):
-    """Turns every exception of a route into an error body."""
+    """Turns every exception of a route into an error body; counts answers."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            started = time.perf_counter()
+            response = await guarded(request)
+            serve_metrics.count("sead_serve_requests_total", route=self.path, status=response.status_code)
+            serve_metrics.observe("sead_serve_request_seconds", time.perf_counter() - started, route=self.path)
+            return response
 
         async def guarded(request: Request) -> Response:
             try:
@@ -43,7 +52,7 @@ class GuardedRoute(APIRoute):
             except Exception:
                 return error_response(ApiError(500, FAULT), trace=True)
 
-        return guarded
+        return answered
 
 
 def guard(api: FastAPI) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sead_ray.config import ServeConfig
 from sead_ray.errors import InputError, RunBusyError
-from sead_ray.stages import layout
+from sead_ray.stages import layout, serve_metrics
 from sead_ray.stages.promote import newest_round
 from sead_ray.stages.registry import Registry
 from sead_ray.storage import Store
@@ -138,9 +138,11 @@ class ModelDesk:
             self._refused = ref.version
             self._why_not = "The model cannot be served; the service's log says why."
             log.error("Model %s is not switched to: %s", ref.version, error)
+            serve_metrics.count("sead_serve_switches_total", outcome="refused")
             return
         before, self._current, self._ref = self._ref, served, ref
         self._refused = ""
+        serve_metrics.count("sead_serve_switches_total", outcome="switched")
         log.info("Model %s serves%s.", ref.version, f", after {before.version}" if before else "")
 
     async def _load(self, ref: ModelRef) -> Served:

@@ -18,7 +18,7 @@ from sead_ray.model.inference import InferenceModel, precision_on
 from sead_ray.model.weights import CARD, load_model, read_card
 from sead_ray.records import Clip, ClipScore
 from sead_ray.scoring.features import FrameFeatures
-from sead_ray.stages import layout
+from sead_ray.stages import layout, serve_metrics
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip
 from sead_ray.stages.frame_step import FrameInput, FrameStep, frame_input, step_frame
 from sead_ray.stages.promote import newest_round
@@ -98,6 +98,7 @@ class LocalScorer:
         score = await asyncio.to_thread(
             score_features, loaded.clip.clip_token, computed.result, info.model_version, info.score
         )
+        serve_metrics.observe("sead_serve_batch_clips", computed.n_clips)
         return Scored(score, computed.seconds, time.perf_counter() - started, computed.n_clips)
 
     async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep:

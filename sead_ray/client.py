@@ -62,10 +62,17 @@ class ScoringClient:
     def close(self) -> None:
         self._http.close()
 
-    def score(self, clip: Clip, data_root: str, model: str | None = None) -> ScoreAnswer:
-        """Sends a clip with its images, which lie below `data_root`. `model`: a version of `models`, else the first."""
+    def score(self, clip: Clip, data_root: str, model: str | None = None, key: str | None = None) -> ScoreAnswer:
+        """Sends a clip with its images, which lie below `data_root`.
+
+        Args:
+            model: a version of `models`, else the first.
+            key: an idempotency key, where the service takes clips into its pool; without one the content is the key.
+        """
         body, files = clip_request(clip, data_root)
-        return self._ask(ScoreAnswer, "POST", "/v1/score", params=_of(model), files=[clip_part(body), *files])
+        headers = {"Idempotency-Key": key} if key else {}
+        files = [clip_part(body), *files]
+        return self._ask(ScoreAnswer, "POST", "/v1/score", params=_of(model), headers=headers, files=files)
 
     def score_stored(self, clip: Clip, storage: str, model: str | None = None) -> ScoreAnswer:
         """Names a clip's images below the folder `storage`, which the service reads itself."""

@@ -23,7 +23,7 @@ def clip_request(clip: Clip, data_root: str) -> tuple[dict[str, Any], list[File]
         frame, mine = frame_request(clip, index, data_root)
         frames.append(frame)
         files += mine
-    return {"clip_token": clip.clip_token, "frames": frames}, files
+    return {**_about(clip), "frames": frames}, files
 
 
 def frame_request(clip: Clip, index: int, data_root: str) -> tuple[dict[str, Any], list[File]]:
@@ -41,7 +41,12 @@ def stored_clip(clip: Clip, storage: str) -> dict[str, Any]:
     has_can = clip.dynamics_source == "can"
     keys = [{camera.name: camera.key for camera in frame.cameras} for frame in clip.frames]
     frames = [_frame(frame, names, has_can) for frame, names in zip(clip.frames, keys)]
-    return {"storage": storage, "clip_token": clip.clip_token, "frames": frames}
+    return {"storage": storage, **_about(clip), "frames": frames}
+
+
+def _about(clip: Clip) -> dict[str, Any]:
+    log = {"log_token": clip.log_token} if clip.log_token else {}
+    return {"clip_token": clip.clip_token, **log, "location": clip.location, "description": clip.description}
 
 
 def clip_part(clip: dict[str, Any], name: str = "clip") -> File:

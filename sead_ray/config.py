@@ -343,6 +343,14 @@ class WorldConfig(Schema):
     seed: int = 0
 
 
+class IntakeConfig(Schema):
+    """Scored clips that join the pool of `run_dir`."""
+
+    enabled: bool = False
+    prefix: str | None = None
+    """Folder of their images, at or below the run's data root; None: `intake` there."""
+
+
 class ServeConfig(Schema):
     """The scoring service."""
 
@@ -359,6 +367,7 @@ class ServeConfig(Schema):
     """Folders of further models, asked for by `?model=<version>`."""
     budget: float = Field(default=0.1, gt=0, le=1)
     """b: share of clips that the decision labels, by the model's calibration set."""
+    intake: IntakeConfig = IntakeConfig()
     tokens_file: str | None = None
     """Hashes of bearer tokens, made by jobs.make_token; read again every second. SEAD_SERVE_TOKENS may hold more."""
     auth: Literal["auto", "required"] = "auto"

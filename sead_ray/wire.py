@@ -67,6 +67,9 @@ class ClipAnswer(Answer):
 
 class ScoreAnswer(ClipAnswer):
     status: Literal["ok", "failed"]
+    intake: Literal["stored", "known", "not_scored", "no_log"] | None = None
+    """Whether the clip joins the pool: stored; known: it was there; not_scored: it has no score; no_log: it does not
+    say which log it is from. null: there is no intake."""
 
 
 class SessionAnswer(ClipAnswer):

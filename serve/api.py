@@ -13,6 +13,7 @@ from serve.auth import Authority
 from serve.docs import describe
 from serve.gate import Gate
 from serve.guard import guard
+from serve.intake_door import open_door
 from serve.job_routes import job_router
 from serve.model_routes import health_router, model_router
 from serve.models import Models
@@ -31,7 +32,7 @@ def build_api(models: Models, limits: ServeConfig, bound_to: str | None = LOOPBA
         device: of the model; how many requests keep it busy depends on it.
 
     Raises:
-        InputError: tokens are needed and there are none.
+        InputError: tokens are needed and there are none; intake cannot work.
     """
     authority = Authority(limits, bound_to)
     gate = Gate(requests_at_work(limits, device), limits.max_uploads, limits.request_timeout_s)
@@ -40,7 +41,7 @@ def build_api(models: Models, limits: ServeConfig, bound_to: str | None = LOOPBA
         description="Feature shift and key frames of driving clips (SEAD)",
         lifespan=partial(_lifespan, models),
     )
-    api.include_router(score_router(models, limits, authority, gate))
+    api.include_router(score_router(models, limits, authority, gate, open_door(limits)))
     api.include_router(job_router(models, limits, authority))
     api.include_router(session_router(models, limits, authority, gate))
     api.include_router(model_router(models, authority))

@@ -32,7 +32,7 @@ class Computed:
     n_clips: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiting:
     loaded: LoadedClip
     answer: asyncio.Future[Computed] = field(repr=False)

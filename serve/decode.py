@@ -126,10 +126,10 @@ def to_clip(clip_in: ClipIn, width: int, height: int) -> Clip:
     return Clip(
         clip_token=clip_in.clip_token or "upload",
         name=clip_in.clip_token or "upload",
-        log_token="",
-        location="",
+        log_token=clip_in.log_token or "",
+        location=clip_in.location,
         split="pool",
-        description="",
+        description=clip_in.description,
         is_night=False,
         is_rainy=False,
         behaviour="straight",

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from sead_ray.config import ServeConfig
 from sead_ray.tokens import Grant
 from sead_ray.wire import JobAnswer, JobList
 from serve.auth import Authority, requires
 from serve.docs import body_errors, clip_body, errors
-from serve.errors import ApiError
 from serve.guard import GuardedRoute
+from serve.idempotency import IdempotencyKey, check_key
 from serve.job_desk import JobDesk, JobItem
 from serve.job_work import clip_work
 from serve.models import ModelName, Models
 from serve.sources import read_batch
 
 JobId = Annotated[str, Path(max_length=64)]
-MAX_KEY = 200
 
 
 def job_router(models: Models, limits: ServeConfig, authority: Authority) -> APIRouter:
@@ -38,14 +37,13 @@ def job_router(models: Models, limits: ServeConfig, authority: Authority) -> API
         response: Response,
         caller: Grant = sender,
         model: ModelName = None,
-        idempotency_key: Annotated[str | None, Header(description="Sent again, it returns the same job.")] = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> JobAnswer:
         """Takes clips on, all for one model; their scores are fetched from the job.
 
         Several `clip` parts, or `clips` in JSON.
         """
-        if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
-            raise ApiError(422, f"An idempotency key has 1 to {MAX_KEY} characters.", "Idempotency-Key")
+        check_key(idempotency_key)
         served = await models.pick(model)
         batch = await read_batch(request, served.info.image, limits)
         items = [

@@ -107,6 +107,11 @@ class ClipIn(Wire):
     """One clip of key frames, in the order of time."""
 
     clip_token: Token | None = None
+    log_token: Token | None = None
+    """The log that the clip is cut from: intake needs it, to keep the pool apart from val."""
+    location: Annotated[str, Field(max_length=200)] = ""
+    description: Annotated[str, Field(max_length=2000)] = ""
+    """In words, as of a nuScenes scene: intake reads night and rain from it."""
     frames: Annotated[tuple[FrameIn, ...], Field(min_length=2)]
 
     @model_validator(mode="after")

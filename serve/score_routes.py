@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 
 from sead_ray.config import ServeConfig
+from sead_ray.tokens import Grant
 from sead_ray.wire import ScoreAnswer
 from serve.answers import score_answer
 from serve.auth import Authority, requires
 from serve.docs import body_errors, clip_body
 from serve.gate import Gate
 from serve.guard import GuardedRoute
+from serve.idempotency import IdempotencyKey, check_key
+from serve.intake_door import IntakeDoor
 from serve.job_work import score_whole
 from serve.models import ModelName, Models
 from serve.sources import read_clip
 from serve.timing import Split
 
 
-def score_router(models: Models, limits: ServeConfig, authority: Authority, gate: Gate) -> APIRouter:
-    router = APIRouter(route_class=GuardedRoute, tags=["score"], dependencies=[requires(authority, "score")])
+def score_router(
+    models: Models, limits: ServeConfig, authority: Authority, gate: Gate, door: IntakeDoor | None
+) -> APIRouter:
+    router = APIRouter(route_class=GuardedRoute, tags=["score"])
+    sender = requires(authority, "score")
 
     @router.post(
         "/v1/score",
         response_model=ScoreAnswer,
-        responses=body_errors(404, 504),
+        responses=body_errors(404, 409, 504),
         openapi_extra=clip_body("StoredClipIn"),
     )
-    async def score(request: Request, model: ModelName = None) -> ScoreAnswer:
+    async def score(
+        request: Request,
+        caller: Grant = sender,
+        model: ModelName = None,
+        intake: Annotated[bool, Query(description="false: score only, keep nothing")] = True,
+        idempotency_key: IdempotencyKey = None,
+    ) -> ScoreAnswer:
         """Scores one clip: how much the features of its frames shift, and which frames are key frames.
 
-        The images come as parts beside the JSON, or lie in storage that the operator allows.
+        The images come as parts beside the JSON, or lie in storage that the operator allows. Where the service has an
+        intake, the clip joins the pool, once; one whose log belongs to val is refused.
         """
+        check_key(idempotency_key)
+        keep = door if intake else None
         served, split = await models.pick(model), Split()
         with gate.upload():
             checked = await read_clip(request, served.info.image, limits, split)
+        if keep is not None:
+            await keep.check(checked)
         async with gate.work():
             found = await score_whole(checked, served, limits, split)
-            return score_answer(found, served, limits.budget, checked.can_bus, split)
+            answer = score_answer(found, served, limits.budget, checked.can_bus, split)
+        if keep is not None:
+            outcome = await keep.take(checked, answer, caller, idempotency_key)
+            return answer.model_copy(update={"intake": outcome})
+        return answer
 
     return router

@@ -11,6 +11,7 @@ from sead_ray.errors import InputError, LabelsPending
 from sead_ray.records import FrameLabels, Selection
 from sead_ray.schemas import LABEL_SCHEMA
 from sead_ray.stages import layout
+from sead_ray.stages.take_up import intake_tokens
 from sead_ray.storage import Store
 
 
@@ -40,11 +41,17 @@ def write_request(run: Store, config: RunConfig, number: int, frames: Mapping[st
 
 
 def require_delivery(run: Store, config: RunConfig, number: int) -> None:
-    """In `labels.mode: wait`, raises `LabelsPending` until every requested frame of the round was delivered."""
-    if config.labels.mode != "wait":
+    """In `labels.mode: wait`, raises `LabelsPending` until every requested frame of the round was delivered.
+
+    An oracle knows the data set's own clips: those of the service's intake have to be delivered to it, too.
+    """
+    clips = run.read_json(layout.label_request(number))["clips"]
+    if config.labels.mode == "oracle":
+        came = set(intake_tokens(run).values())
+        clips = {token: frames for token, frames in clips.items() if token in came}
+    wanted = {token for tokens in clips.values() for token in tokens}
+    if not wanted:
         return
-    request = run.read_json(layout.label_request(number))
-    wanted = {token for tokens in request["clips"].values() for token in tokens}
     delivery = _delivery(run, config)
     for name in delivery.list(suffix=".parquet"):
         for row in delivery.iter_rows(name, LABEL_SCHEMA, columns=["frame_token"]):
@@ -68,7 +75,7 @@ def _delivery(run: Store, config: RunConfig) -> Store:
 
 def _label_files(run: Store, config: RunConfig) -> Iterator[tuple[Store, str]]:
     yield run, layout.LABELS_FILE
-    if config.labels.mode == "wait":
+    if config.labels.mode == "wait" or intake_tokens(run):
         delivery = _delivery(run, config)
         for name in delivery.list(suffix=".parquet"):
             yield delivery, name

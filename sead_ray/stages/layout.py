@@ -106,3 +106,12 @@ def calibration(model_version: str) -> str:
 def calibration_parts(model_version: str) -> str:
     """The ledger of a calibration under way."""
     return f"serving/calibration_parts/{model_version}"
+
+
+INTAKE = "intake"  # what the scoring service took into the pool
+INTAKE_CLIPS = "intake/clips"
+
+
+def intake_clip(digest: str) -> str:
+    """One clip's row, by its content."""
+    return f"{INTAKE_CLIPS}/{digest}.parquet"

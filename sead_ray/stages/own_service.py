@@ -60,7 +60,7 @@ def own_service(config: ServeConfig) -> Generator[str, None, None]:
     }
     deployed = {
         "http_options": {"host": "127.0.0.1", "port": port, "request_timeout_s": 300},
-        "applications": [application],
+        "applications": [{**application, "args": config.model_dump(mode="json")}],
     }
     with tempfile.TemporaryDirectory() as folder:
         path, printed = Path(folder) / "service.yaml", Path(folder) / "printed"

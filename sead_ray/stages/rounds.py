@@ -30,6 +30,7 @@ from sead_ray.stages.select import (
     select_round,
     show_budget,
 )
+from sead_ray.stages.take_up import take_up
 from sead_ray.stages.train import train_model
 from sead_ray.storage import Store
 
@@ -88,6 +89,8 @@ def run_rounds(config: RunConfig) -> Store:
         pool = read_pool(run, config)
         for number in range(len(config.select.rounds)):
             with about(round=number):
+                if take_up(run, number):
+                    pool = read_pool(run, config)
                 run_round(run, config, number, pool)
             write_report(run, config.data.root, config)
     return run

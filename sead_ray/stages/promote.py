@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -19,7 +19,11 @@ from sead_ray.stages.registry import Promotion, Registry
 from sead_ray.stages.score import score_into
 from sead_ray.storage import Store
 
-Role = Literal["val", "pool"]
+# Settings that decide a score; the others of `ScoreConfig` say where and how fast it is computed.
+METHOD = (
+    *("reduce_to", "warmup_frames", "rank_by", "theta_confidence", "theta_distance_m", "distance_from"),
+    *("max_gap_factor", "nominal_interval_s", "pool_over", "bev_shift", "precision"),
+)
 
 
 def newest_round(run: Store) -> int | None:
@@ -109,12 +113,9 @@ def image_of(card: dict[str, Any], path: str) -> ImageConfig:
 
 
 def score_settings(card: dict[str, Any], path: str, config: ScoreConfig) -> ScoreConfig:
-    """As the card says, with the sizes of the run: how many actors score changes no score."""
-    sizes = ("clips_per_batch", "min_actors", "max_actors", "gpus_per_actor", "cpus_per_actor", "cpus_per_decoder")
-    sizes = (*sizes, "max_decoders", "no_progress_timeout_s")
-    return _settings(ScoreConfig, card, "score", path).model_copy(
-        update={name: getattr(config, name) for name in sizes}
-    )
+    """What decides a score as the card says, with images decoded as the service does; sizes and places as the run's."""
+    of_card = _settings(ScoreConfig, card, "score", path)
+    return config.model_copy(update={name: getattr(of_card, name) for name in METHOD} | {"decode_on": "cpu"})
 
 
 def _settings(schema: Any, card: dict[str, Any], name: str, path: str) -> Any:

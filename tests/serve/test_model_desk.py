@@ -152,6 +152,8 @@ def test_follow_off_stays(run: Store, serving: Callable[..., ScoringClient]):
 def test_a_model_that_does_not_pass_is_never_served(
     run: Store, serving: Callable[..., ScoringClient], kind: str, clip: Clip, data_root: str
 ):
+    host = LocalHost()
+    client = serving(host)
     model = build_model(ModelConfig(preset="vad_nano", overrides=_small()))
     with torch.no_grad():
         for value in model.parameters():
@@ -163,8 +165,6 @@ def test_a_model_that_does_not_pass_is_never_served(
         run.remove(f"{layout.model(2)}/weights.safetensors")
     if kind == "damaged":
         run.write_bytes(f"{layout.model(2)}/weights.safetensors", b"no weights")
-    host = LocalHost()
-    client = serving(host)
     bad = Registry(run).promote(layout.model(2)).model_version
     deadline = time.monotonic() + 60
     while bad not in host.tried:
@@ -206,7 +206,10 @@ def test_percentile_and_decision(run: Store, serving: Callable[..., ScoringClien
 def test_two_models_at_once(run: Store, serving: Callable[..., ScoringClient], clip: Clip, data_root: str):
     first, second = versions(run)
     client = serving(compare=[run.path(layout.model(0))])
-    assert [item.model_version for item in client.models()] == [second, first]
+    deadline = time.monotonic() + 60
+    while [item.model_version for item in client.models()] != [second, first]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     answers = [client.score(clip, data_root, model=name) for name in (None, first, second)]
     assert [answer.model_version for answer in answers] == [second, first, second]
     assert answers[0].score == answers[2].score != answers[1].score

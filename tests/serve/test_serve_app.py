@@ -28,6 +28,7 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import load_clip
+from sead_ray.stages.registry import Registry
 from sead_ray.stages.score import read_scores, score_loaded_clips, score_pool
 from sead_ray.storage import Store
 from sead_ray.tokens import append_grant, new_token
@@ -142,6 +143,36 @@ class TestService:
             assert answer.shift_agents == pytest.approx(pool.shift_agents, rel=1e-5)
             assert answer.shift_map == pytest.approx(pool.shift_map, rel=1e-5)
             assert (answer.is_key, answer.model_version) == (pool.is_key, pool.model_version)
+
+    def test_switched_and_rolled_back(self, service: str, token: str, clip: Clip, data_root: str, served_run: Store):
+        """Requests go on meanwhile: each is answered, by one model, with that model's score."""
+        registry, seen, stop = Registry(served_run), [], threading.Event()
+        first, second = (served_run.read_json(f"{layout.model(n)}/model.json")["model_version"] for n in (1, 0))
+
+        def send() -> None:
+            while not stop.is_set():
+                answer = score_clip(service, clip, data_root, token=token)
+                seen.append((answer["model_version"], round(answer["score"], 4)))
+
+        def wait_for(version: str) -> None:
+            with ScoringClient(service, token) as client:
+                deadline = time.monotonic() + 90
+                while client.model().model_version != version:
+                    assert time.monotonic() < deadline, f"{version} is not switched to"
+                    time.sleep(0.2)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            registry.promote(layout.model(0))
+            wait_for(second)
+            registry.roll_back()
+            wait_for(first)
+        finally:
+            stop.set()
+            sender.join()
+        assert {version for version, _ in seen} <= {first, second}
+        assert len(set(seen)) == len({version for version, _ in seen})
 
     def test_tokens(self, service: str, token: str):
         assert httpx.get(f"{service}/v1/model", timeout=30).status_code == 401

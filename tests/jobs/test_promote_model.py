@@ -43,7 +43,7 @@ def test_promote_and_roll_back(config: PromoteConfig):
     run = Store(config.run_dir)
     registry = Registry(run)
     assert "Would promote round 1" in plan(config)
-    first = config.model_copy(update={"round": 0})
+    first = config.model_copy(update={"round": 0, "calibration_clips": 0})  # a calibration costs a start of Ray Data
     assert job(first).startswith("Promoted ")
     job(config)
     current = registry.current()
@@ -53,8 +53,9 @@ def test_promote_and_roll_back(config: PromoteConfig):
     tokens = run.read_json(layout.CALIBRATION_SET)
     assert tokens["split"] == "val"
     assert len(tokens["clips"]) == 2
-    assert all(item is not None and len(item.sums) == 2 for item in calibrations)
-    assert calibrations[0].sums.tolist() != calibrations[1].sums.tolist()  # type: ignore[union-attr]
+    assert calibrations[0] is None
+    assert calibrations[1] is not None
+    assert len(calibrations[1].sums) == 2
 
     back = config.model_copy(update={"roll_back": True})
     assert "Would bring back" in plan(back)
@@ -64,17 +65,17 @@ def test_promote_and_roll_back(config: PromoteConfig):
 
 
 def test_calibration_is_by_the_models_own_settings(config: PromoteConfig):
-    """Of the first round, whose calibration the test before made."""
+    """Of round 1, whose calibration the test before made."""
     run = Store(config.run_dir)
-    first = Registry(run).history()[0]
+    promoted = Registry(run).history()[1]
     tokens = run.read_json(layout.CALIBRATION_SET)["clips"]
     clips = [Clip.from_row(row) for row in run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA) if row["clip_token"] in tokens]
-    model, card = load_model(run, layout.model(0))
+    model, card = load_model(run, layout.model(1))
     settings = ScoreConfig(**card["info"]["score"])
     assert settings.reduce_to == 1
     loaded = [load_clip(clip, config.data.root, config.image) for clip in clips]
-    expected = score_loaded_clips(model, first.model_version, loaded, "cpu", settings)
-    calibration = Registry(run).calibration(first.model_version)
+    expected = score_loaded_clips(model, promoted.model_version, loaded, "cpu", settings)
+    calibration = Registry(run).calibration(promoted.model_version)
     assert calibration is not None
     assert sorted(calibration.sums) == pytest.approx(sorted(item.shift_sum for item in expected), rel=1e-5)
 

@@ -17,6 +17,10 @@ class RunBusyError(InputError):
     """Another driver works on the same run folder."""
 
 
+class FencedError(InputError):
+    """This driver lost its run folder to another one, or can no longer tell; it publishes nothing more."""
+
+
 class LabelsPending(Exception):
     """A round waits for annotations (`labels.mode: wait`); not a failure.
 

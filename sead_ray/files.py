@@ -7,6 +7,7 @@ becomes visible whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -22,6 +23,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from sead_ray.errors import InputError
+from sead_ray.fence import require_held
+from sead_ray.objects import ConflictError, write_object
 
 SCHEMES = ("s3", "gs")
 CHUNK_BYTES = 8 * 2**20
@@ -80,6 +83,7 @@ class Files:
 
     def write_bytes(self, key: str, data: bytes | pa.Buffer) -> None:
         """Atomic: readers see the old content or the whole new one."""
+        require_held(self.path(key))
         if self.is_local:
             with self.replacing(key) as temporary, open(temporary, "wb") as file:
                 file.write(data)
@@ -97,14 +101,34 @@ class Files:
                 with pa.memory_map(temporary) as mapped:
                     self.write_bytes(key, mapped.read_buffer())
             return
+        with self._temporary(key) as temporary:
+            yield temporary
+            _synchronised(temporary)
+            require_held(self.path(key))
+            os.replace(temporary, self.path(key))
+
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        """Writes a file that is not there yet, whole; False where it is, and stays as it is."""
+        require_held(self.path(key), certain=True)
+        if not self.is_local:
+            try:
+                write_object(self.path(key), data, expected=None)
+            except ConflictError:
+                return False
+            return True
+        with self._temporary(key) as temporary:
+            Path(temporary).write_bytes(data)
+            _synchronised(temporary)
+            return _linked(temporary, self.path(key))
+
+    @contextmanager
+    def _temporary(self, key: str) -> Generator[str, None, None]:
+        """Beside `key`; gone after the block."""
         path = self.path(key)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         temporary = f"{path}.{uuid.uuid4().hex}.tmp"
         try:
             yield temporary
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)
 
@@ -115,7 +139,7 @@ class Files:
             raise InputError(f"{self.path(key)} is not valid JSON: {error}.") from None
 
     def write_json(self, key: str, value: Any) -> None:
-        self.write_bytes(key, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+        self.write_bytes(key, json_bytes(value))
 
     def exists(self, key: str) -> bool:
         with self._reaching(key) as (fs, path):
@@ -160,6 +184,7 @@ class Files:
 
     def remove(self, key: str) -> None:
         """Removes a file or a folder with all it holds; nothing happens where there is none."""
+        require_held(self.path(key))
         with self._reaching(key) as (fs, path):
             kind = fs.get_file_info(path).type
             if kind == pafs.FileType.Directory:
@@ -196,6 +221,30 @@ class Files:
             return _bucket_filesystem(f"{scheme}://{path.partition('/')[0]}"), path
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{full} cannot be opened: {reason_of(error)}.") from None
+
+
+def json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _synchronised(path: str) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _linked(temporary: str, path: str) -> bool:
+    """Gives the file its name where nothing has it: one step of the file system."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if os.path.exists(path):  # a file system without links: two steps are what there is
+            return False
+        os.replace(temporary, path)
+    return True
 
 
 @lru_cache(maxsize=16)

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from sead_ray.errors import InputError
-from sead_ray.files import CHUNK_BYTES, Files, Names, reason_of
+from sead_ray.errors import FencedError, InputError
+from sead_ray.files import CHUNK_BYTES, Files, Names, json_bytes, reason_of
 from sead_ray.schemas import LATER_COLUMNS, check_schema
 
 __all__ = ["CHUNK_BYTES", "MANIFEST", "Store"]
@@ -130,9 +130,16 @@ class Store(Files):
         return InputError(f"{self.path(key)} is not a readable Parquet file: {reason_of(error)}.")
 
     def publish(self, key: str, facts: dict[str, Any]) -> None:
-        """Publishes the folder `key`: writes its manifest, with the SHA-256 of each file directly in it."""
+        """Publishes the folder `key`: writes its manifest, with the SHA-256 of each file directly in it, once.
+
+        Raises:
+            FencedError: the folder was published with other content, or the run folder is another driver's by now.
+        """
         files = {name: self._sha256(f"{key}/{name}") for name in self.list(key) if name != MANIFEST}
-        self.write_json(f"{key}/{MANIFEST}", {**facts, "files": files})
+        data = json_bytes({**facts, "files": files})
+        manifest = f"{key}/{MANIFEST}"
+        if not self.create_bytes(manifest, data) and self.read_bytes(manifest) != data:
+            raise FencedError(f"{self.path(key)} was published by another driver meanwhile.")
 
     def is_published(self, key: str) -> bool:
         return self.exists(f"{key}/{MANIFEST}")

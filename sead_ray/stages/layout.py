@@ -89,7 +89,6 @@ def evaluated_model(model_version: str) -> str:
 
 SERVING = "serving"  # the registry of models that the scoring service follows
 PROMOTIONS = "serving/promotions.json"
-PROMOTE_LOCK = "serving/promote.lock"
 CALIBRATION_SET = "serving/calibration_set.json"  # the clips, the same for all models
 
 

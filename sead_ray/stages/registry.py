@@ -118,8 +118,8 @@ class Registry:
 
     @contextmanager
     def _writing(self) -> Generator[list[Promotion], None, None]:
-        """The history, while nobody else on this disk changes it."""
-        with driver_lock(self.run, layout.PROMOTE_LOCK):
+        """The history, while nobody else changes it."""
+        with driver_lock(self.run.below(layout.SERVING)):  # a run under way is in nobody's way
             yield self.history()
 
 

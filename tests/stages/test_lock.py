@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sead_ray.errors import InputError, RunBusyError
+from sead_ray.errors import FencedError, InputError, RunBusyError
+from sead_ray.stages import layout
+from sead_ray.stages.lease import read_lease
 from sead_ray.stages.lock import driver_lock
 from sead_ray.storage import Store
 
@@ -77,10 +79,44 @@ def test_it_is_released_where_the_work_fails(run: Store) -> None:
         pass
 
 
-def test_other_folders_are_free_and_buckets_have_no_lock(run: Store) -> None:
-    with driver_lock(run), driver_lock(run.below("other")), driver_lock(Store("s3://bucket/run")):
+def test_other_folders_are_free(run: Store) -> None:
+    with driver_lock(run), driver_lock(run.below("other")):
         pass
+
+
+def test_the_fence_grows_with_every_holder(run: Store) -> None:
+    fences = []
+    for _ in range(3):
+        with driver_lock(run):
+            lease = read_lease(run)
+            assert lease is not None
+            assert (lease.pid, lease.released) == (os.getpid(), False)
+            fences.append(lease.fence)
+    assert fences == [1, 2, 3]
+
+
+def test_who_lost_the_folder_publishes_nothing_more(run: Store) -> None:
+    """Somebody removed the lock and began anew: the kernel tells neither, the lease does."""
+    with driver_lock(run):
+        run.write_bytes("stage/a.bin", b"mine")
+        Path(run.path(layout.LOCK)).unlink()
+        with held_by_another_process(run) as other:
+            with pytest.raises(FencedError, match=f"process {other.pid} on .*fence 1") as caught:
+                run.publish("stage", {})
+            assert "\n" not in str(caught.value)
+    assert not run.is_published("stage")
+
+
+def test_a_publication_is_made_once(run: Store) -> None:
+    run.write_bytes("stage/a.bin", b"a")
+    run.publish("stage", {"n": 1})
+    run.publish("stage", {"n": 1})
+    with pytest.raises(FencedError, match="published by another driver"):
+        run.publish("stage", {"n": 2})
+    assert run.manifest("stage")["n"] == 1
+    assert run.list("stage") == ["a.bin", "manifest.json"]
 
 
 def test_it_is_a_users_mistake() -> None:
     assert issubclass(RunBusyError, InputError)
+    assert issubclass(FencedError, InputError)

@@ -78,7 +78,7 @@ def test_stamp_tells_of_a_change(registry: Registry):
 
 
 def test_one_promotion_at_a_time(registry: Registry, models: Store):
-    with driver_lock(models, layout.PROMOTE_LOCK), pytest.raises(RunBusyError):
+    with driver_lock(models.below(layout.SERVING)), pytest.raises(RunBusyError):
         registry.promote(layout.model(0))
     with driver_lock(models):  # a run under way is in nobody's way
         registry.promote(layout.model(0))

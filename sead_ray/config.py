@@ -150,8 +150,16 @@ class TrainConfig(Schema):
     precision: Literal["fp32", "bf16"] = "fp32"
     augment: bool = True
     """GridMask and photometric distortion."""
-    max_failures: int = 3
-    """Worker failures that a training run survives; -1: any number."""
+    max_failures: int = Field(default=3, ge=-1)
+    """Failures of workers or of Ray Train's controller that a training run survives; -1: any number."""
+    max_preemptions: int = Field(default=-1, ge=-1)
+    """Announced losses of nodes that it survives beside them; -1: any number."""
+    deterministic: bool = False
+    """The same weights, bit for bit, from every training of the same run: one thread a worker, deterministic
+    operations."""
+    no_progress_timeout_s: float = Field(default=1800.0, gt=0)
+    """A training in which no step ends for so long, or that gets no workers, ends with a diagnosis; nodes that have
+    to start first count, too."""
 
     @property
     def most_workers(self) -> int:
@@ -219,6 +227,8 @@ class ScoreConfig(Schema):
     precision: Literal["auto", "fp32", "mixed", "bf16"] = "auto"
     """Of the model. mixed: the image network in bf16, what follows in float32 with TF32 products. auto: mixed on a GPU,
     fp32 on a CPU. Evaluation is always in fp32."""
+    max_attempts: int = Field(default=3, ge=1)
+    """A clip that fails so often, or with which worker processes die so often, is quarantined with its reason."""
     no_progress_timeout_s: float = Field(default=600.0, gt=0)
     """A stage in which no clip is finished for so long ends with a diagnosis."""
 
@@ -262,7 +272,7 @@ class SelectConfig(Schema):
     budget_in: Literal["clips", "frames"] = "clips"
     """frames: the last run of a round is cut so that the budget is met to the frame."""
     exclude: list[str] = []
-    """Clip tokens that are never selected; beside them `quarantine.json` of the run folder, a list of tokens."""
+    """Clip tokens that are never selected; beside them those in `quarantine.json` of the run folder."""
     valuable_ratio: float = Field(default=1 / 3, gt=0, lt=1)  # lambda, SEAD sec. 4.1
     shift: Literal["agents_and_maps", "agents", "maps", "bev"] = "agents_and_maps"
     """Whose feature shift ranks clips (SEAD Fig. 5)."""

@@ -13,6 +13,10 @@ class InputError(ValueError):
     listing: tuple[str, ...] = ()
 
 
+class StorageError(InputError):
+    """A bucket cannot be reached, or refuses: wrong credentials, rights or names, no network, a full disk."""
+
+
 class RunBusyError(InputError):
     """Another driver works on the same run folder."""
 

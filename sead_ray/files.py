@@ -22,13 +22,16 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sead_ray.errors import InputError
+from sead_ray.errors import InputError, StorageError
 from sead_ray.fence import require_held
 from sead_ray.objects import ConflictError, write_object
 
 SCHEMES = ("s3", "gs")
 CHUNK_BYTES = 8 * 2**20
 GS_RETRY_S = 30
+
+# What a disk answers that is full or takes nothing; EFBIG: a limit of the shell.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 Names = list[str]  # inside the class, `list` is its method
 
@@ -123,12 +126,16 @@ class Files:
 
     @contextmanager
     def _temporary(self, key: str) -> Generator[str, None, None]:
-        """Beside `key`; gone after the block."""
+        """Beside `key`; gone after the block. A disk that takes nothing more is the user's to mend."""
         path = self.path(key)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         temporary = f"{path}.{uuid.uuid4().hex}.tmp"
         try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            raise StorageError(f"{path} cannot be written: {os.strerror(error.errno)}.") from None
         finally:
             Path(temporary).unlink(missing_ok=True)
 
@@ -199,7 +206,8 @@ class Files:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise InputError(f"{self.path(key)} does not exist.") from None
         except OSError as error:
-            raise InputError(f"{self.path(key)} cannot be read: {reason_of(error)}.") from None
+            kind = InputError if self.is_local else StorageError
+            raise kind(f"{self.path(key)} cannot be read: {reason_of(error)}.") from None
 
     @contextmanager
     def _reaching(self, key: str) -> Generator[tuple[pafs.FileSystem, str], None, None]:
@@ -209,7 +217,7 @@ class Files:
         except OSError as error:
             if self.is_local:
                 raise
-            raise InputError(f"{self.path(key)} cannot be reached: {reason_of(error)}.") from None
+            raise StorageError(f"{self.path(key)} cannot be reached: {reason_of(error)}.") from None
 
     def filesystem(self, key: str = "") -> tuple[pafs.FileSystem, str]:
         """Arrow's file system, and the path of `key` in it."""
@@ -220,7 +228,7 @@ class Files:
         try:
             return _bucket_filesystem(f"{scheme}://{path.partition('/')[0]}"), path
         except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"{full} cannot be opened: {reason_of(error)}.") from None
+            raise StorageError(f"{full} cannot be opened: {reason_of(error)}.") from None
 
 
 def json_bytes(value: Any) -> bytes:

@@ -12,7 +12,10 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-from sead_ray.errors import InputError
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from sead_ray.errors import StorageError
 
 # Shorter than a heartbeat's patience: a driver that cannot reach its bucket must learn it in time.
 TIMEOUT = timedelta(seconds=10)
@@ -35,7 +38,7 @@ def read_object(uri: str) -> tuple[bytes, Tag] | None:
     """Content and tag of the object at s3://… or gs://…; None where there is none.
 
     Raises:
-        InputError: the bucket cannot be reached, or refuses.
+        StorageError: the bucket cannot be reached, or refuses.
     """
     import obstore
     import obstore.exceptions as errors
@@ -55,7 +58,7 @@ def write_object(uri: str, data: bytes, expected: Tag | None) -> Tag:
 
     Raises:
         ConflictError: it is not; nothing is written.
-        InputError: the bucket cannot be reached, or refuses.
+        StorageError: the bucket cannot be reached, or refuses.
     """
     import obstore
     import obstore.exceptions as errors
@@ -83,12 +86,25 @@ def _bucket(uri: str) -> Any:
 
     client: Any = {"timeout": TIMEOUT, "allow_http": True}
     options: dict[str, Any] = {}
-    if uri.startswith("s3://") and (provider := _aws_profile()):
-        options["credential_provider"] = provider
+    if uri.startswith("s3://"):
+        if provider := _aws_profile():
+            options["credential_provider"] = provider
+        if region := _region(uri.removeprefix("s3://")):
+            options["region"] = region
     try:
         return from_url(uri, client_options=client, retry_config=RETRIES, **options)
     except Exception as error:  # obstore's own, ValueError: a half-set environment
         raise _unreachable(uri, error) from None
+
+
+def _region(bucket: str) -> str | None:
+    """Where the bucket lies, as Arrow finds it out; obstore would take the environment's word, or us-east-1."""
+    if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
+        return None
+    try:
+        return pafs.resolve_s3_region(bucket)
+    except (OSError, pa.ArrowInvalid):
+        return None
 
 
 def _aws_profile() -> Any:
@@ -109,6 +125,6 @@ def _has_aws_files() -> bool:
     return any(os.path.exists(os.path.expanduser(path)) for path in (*named, *usual) if path)
 
 
-def _unreachable(uri: str, error: Exception) -> InputError:
+def _unreachable(uri: str, error: Exception) -> StorageError:
     said = " ".join(str(error).partition("Debug source")[0].split()).rstrip(".")
-    return InputError(f"{uri} cannot be reached: {said[:300]}.")
+    return StorageError(f"{uri} cannot be reached: {said[:300]}.")

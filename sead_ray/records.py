@@ -210,11 +210,11 @@ class FrameLabels:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """What scoring says of one clip. A failed clip has `status="failed"`, a reason, and empty lists."""
+    """What scoring says of one clip. One without a score has another status than "ok", a reason, and empty lists."""
 
     clip_token: str
     model_version: str
-    status: str  # ok | failed
+    status: str  # ok | failed (too short, times that do not grow, …) | quarantined (could not be read or computed)
     reason: str = ""
     n_frames: int = 0
     dt_s: float = 0.0  # median key-frame interval
@@ -248,7 +248,7 @@ class ClipFeatures:
 
     clip_token: str
     model_version: str  # of the starting model
-    status: str  # ok | failed
+    status: str  # ok | quarantined
     reason: str = ""
     n_frames: int = 0
     embedding: list[float] = field(default_factory=list)  # mean of the last stage over pixels, cameras and frames

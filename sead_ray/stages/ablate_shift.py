@@ -14,7 +14,8 @@ from sead_ray.config import RunConfig, ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.scoring.ablation import AblationRow, ablation_table, clip_reductions, decide, markdown
 from sead_ray.stages import layout
-from sead_ray.stages.clip_pipeline import Failure, run_pipeline
+from sead_ray.stages.attempts import Failure
+from sead_ray.stages.clip_pipeline import run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.ledger import Ledger

@@ -28,7 +28,8 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.adopt import adopt_model
-from sead_ray.stages.clip_pipeline import Failure, run_pipeline
+from sead_ray.stages.attempts import Failure
+from sead_ray.stages.clip_pipeline import run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.detection import detection_report
@@ -114,6 +115,7 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
             work=partial(predict_clips, decode=config.evaluate.perception),
             finish=partial(_judge_all, run_root=run.root, config=config),
             size=pipeline_size(config.score, clips_per_batch, None, config.evaluate.max_actors),
+            max_attempts=config.score.max_attempts,
         ):
             for name in PLANNERS:
                 records[name] += [FramePlanning.from_row(item) for item in row[name]]

@@ -26,12 +26,15 @@ from sead_ray.records import CAMERAS, ClipFeatures
 from sead_ray.schemas import FEATURE_SCHEMA
 from sead_ray.selection.vaal_networks import IMAGE_SIDE
 from sead_ray.stages import layout, metrics
-from sead_ray.stages.clip_pipeline import Failure, run_pipeline
+from sead_ray.stages.attempts import Failure
+from sead_ray.stages.clip_pipeline import run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress
+from sead_ray.stages.quarantine import STATUS as QUARANTINED
+from sead_ray.stages.quarantine import quarantine, reasons_in
 from sead_ray.stages.score import pool_tokens, without
 from sead_ray.storage import Store
 
@@ -66,10 +69,13 @@ def _extract(run: Store, config: RunConfig) -> None:
             size=pipeline_size(
                 config.score, config.score.clips_per_batch, config.score.min_actors, config.score.max_actors
             ),
+            max_attempts=config.score.max_attempts,
         ):
             progress.advance()
     failed: list[int] = []
-    run.write_groups(layout.FEATURES_FILE, _counted(ledger.merged(tokens), failed), FEATURE_SCHEMA)
+    given_up: dict[str, str] = {}
+    run.write_groups(layout.FEATURES_FILE, _counted(ledger.merged(tokens), failed, given_up), FEATURE_SCHEMA)
+    quarantine(run, given_up)
     seconds = round(time.monotonic() - started, 2)
     run.publish(
         layout.FEATURES, {"model_version": version, "n_clips": len(tokens), "n_failed": sum(failed), "seconds": seconds}
@@ -77,9 +83,10 @@ def _extract(run: Store, config: RunConfig) -> None:
     run.remove(layout.FEATURE_PARTS)
 
 
-def _counted(tables: Iterator[pa.Table], failed: list[int]) -> Iterator[pa.Table]:
-    """Passes the tables on; appends how many clips of each failed."""
+def _counted(tables: Iterator[pa.Table], failed: list[int], given_up: dict[str, str]) -> Iterator[pa.Table]:
+    """Passes the tables on; appends how many clips of each failed, and adds the reasons of the quarantined ones."""
     for table in tables:
+        given_up.update(reasons_in(table))
         failed.append(pc.sum(pc.not_equal(table.column("status"), "ok")).as_py())
         yield table
 
@@ -113,7 +120,7 @@ def _features_of(model: Any, version: str, loaded: LoadedClip, device: str) -> C
 
 def _finish(results: Sequence[tuple[str, Any]], ledger: Ledger, version: str) -> list[dict[str, Any]]:
     features = [
-        ClipFeatures(token, version, "failed", result.reason) if isinstance(result, Failure) else result
+        ClipFeatures(token, version, QUARANTINED, result.reason) if isinstance(result, Failure) else result
         for token, result in results
     ]
     ledger.add([item.to_row() for item in features])

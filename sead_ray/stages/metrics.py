@@ -24,6 +24,7 @@ METRICS: dict[str, tuple[type[Counter] | type[Gauge], str, tuple[str, ...]]] = {
     "sead_clips_scored_total": (Counter, "Clips scored", ("round",)),
     "sead_frames_scored_total": (Counter, "Frames of the clips scored", ("round",)),
     "sead_clips_failed_total": (Counter, "Clips that could not be scored; their reason is in the scores", ("round",)),
+    "sead_clips_quarantined_total": (Counter, "Clips that were given up after `score.max_attempts`", ("round",)),
     "sead_clips_quarantined": (Gauge, "Clips that the run's quarantine.json leaves out", ()),
     "sead_round": (Gauge, "The round under way", ()),
     "sead_stage_seconds": (Gauge, "How long the stage took when it last ran", ("round", "stage")),

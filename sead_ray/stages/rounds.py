@@ -55,6 +55,9 @@ _FREE_KEYS = {
         "checkpoint_epochs",
         "checkpoint_steps",
         "max_failures",
+        "max_preemptions",
+        "deterministic",
+        "no_progress_timeout_s",
     },
     "score": {
         "clips_per_batch",
@@ -68,6 +71,7 @@ _FREE_KEYS = {
         "actor_resources",
         "decoder_labels",
         "decoder_resources",
+        "max_attempts",
         "no_progress_timeout_s",
     },
     "evaluate": None,

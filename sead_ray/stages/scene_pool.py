@@ -16,6 +16,7 @@ from ray.data import DataContext, TaskPoolStrategy
 
 from sead_ray.config import PrepareConfig
 from sead_ray.stages.cluster import connect, on_nodes
+from sead_ray.stages.diagnosis import is_timeout, stuck
 
 Work = Callable[..., dict[str, Any]]  # (scene, *arguments) -> answer, both flat rows
 
@@ -23,7 +24,11 @@ Work = Callable[..., dict[str, Any]]  # (scene, *arguments) -> answer, both flat
 def run_scenes(
     work: Work, arguments: Sequence[Any], scenes: Sequence[dict[str, Any]], size: PrepareConfig
 ) -> Iterator[dict[str, Any]]:
-    """Yields `work(scene, *arguments)` of each of `scenes`, in the order in which they end."""
+    """Yields `work(scene, *arguments)` of each of `scenes`, in the order in which they end.
+
+    Raises:
+        InputError: no scene was finished for `prepare.no_progress_timeout_s`, with what was waited for.
+    """
     if not scenes:
         return
     connect()
@@ -42,8 +47,14 @@ def run_scenes(
         num_cpus=size.cpus_per_worker,
         **on_nodes(size.labels, size.resources),
     )
-    for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield from table.to_pylist()
+    try:
+        for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from table.to_pylist()
+    except Exception as error:
+        if not is_timeout(error):
+            raise
+        asked = f"each of {n_workers} tasks asks for {size.cpus_per_worker:g} CPUs"
+        raise stuck("No scene was finished", size.no_progress_timeout_s, asked, str(error)) from None
 
 
 def _work_on(table: pa.Table, work: Work, arguments: list[Any]) -> pa.Table:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,16 +28,20 @@ from sead_ray.schemas import CLIP_SCHEMA, SCORE_SCHEMA
 from sead_ray.scoring.clip_score import failed_score, score_clip
 from sead_ray.scoring.features import FrameFeatures, PackedFeatures, pack_features, unpack_features
 from sead_ray.stages import layout, metrics
-from sead_ray.stages.clip_pipeline import REAL_PARTS, Failure, Parts, run_pipeline
+from sead_ray.stages.attempts import Failure
+from sead_ray.stages.clip_pipeline import REAL_PARTS, Parts, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.decoder_choice import choose_decoder
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress, say
+from sead_ray.stages.quarantine import STATUS as QUARANTINED
+from sead_ray.stages.quarantine import quarantine, reasons_in
 from sead_ray.storage import Store
 
 FAILURES_NAMED = 20  # in the log; the scores hold the reasons of all
+_WHAT = {"failed": "failed", QUARANTINED: "is quarantined"}
 
 
 def score_pool(
@@ -93,8 +98,10 @@ def _score_pool(
     scoring = config.model_copy(update={"score": scoring_config(config)})
     decoder = score_into(ledger, scoring, model_key, tokens, f"score round {round_number}", tell, parts)
     facts: Counter[str] = Counter()
-    groups = (_marked(table, labelled, facts) for table in ledger.merged(tokens))
+    given_up: dict[str, str] = {}
+    groups = (_marked(table, labelled, facts, given_up) for table in ledger.merged(tokens))
     run.write_groups(layout.scores_file(round_number), groups, SCORE_SCHEMA)
+    quarantine(run, given_up)
     seconds = round(time.monotonic() - started, 2)
     run.publish(folder, {"model_version": version, **facts, "seconds": seconds, "decoder": decoder})
     run.remove(layout.score_parts(round_number))
@@ -134,6 +141,7 @@ def score_into(
             precision=score.precision,
             decoder=decoder,
             parts=parts,
+            max_attempts=score.max_attempts,
         ):
             progress.advance()
             tell(scored)
@@ -148,9 +156,15 @@ def _tell(scored: dict[str, Any], run: Store, round_number: int, named: bool) ->
         metrics.count("sead_frames_scored_total", scored["n_frames"], **tags)
         return
     metrics.count("sead_clips_failed_total", 1, **tags)
+    if scored["status"] == QUARANTINED:
+        metrics.count("sead_clips_quarantined_total", 1, **tags)
     if named:
         token = scored["clip_token"]
-        say(f"score round {round_number}: clip {token} failed: {scored['reason']}", "warning", clip=token)
+        say(
+            f"score round {round_number}: clip {token} {_WHAT[scored['status']]}: {scored['reason']}",
+            "warning",
+            clip=token,
+        )
 
 
 def scoring_config(config: RunConfig) -> ScoreConfig:
@@ -239,7 +253,7 @@ def _clip_score(clip: Any, frames: list[FrameFeatures], version: str, config: Sc
 def score_features(token: str, result: Any, version: str, config: ScoreConfig) -> ClipScore:
     """Feature shift of one clip (CPU) from what `clip_features` gave for it, or the record of its failure."""
     if isinstance(result, Failure):
-        return failed_score(token, version, result.reason)
+        return replace(failed_score(token, version, result.reason), status=QUARANTINED)
     return _clip_score(*result, version, config)
 
 
@@ -252,11 +266,14 @@ def _score_all(
     return [{name: getattr(score, name) for name in ("clip_token", "status", "reason", "n_frames")} for score in scores]
 
 
-def _marked(table: pa.Table, labelled: Collection[str], facts: Counter[str]) -> pa.Table:
-    """Scores with who of them may be bought; adds up what the manifest says of them."""
+def _marked(table: pa.Table, labelled: Collection[str], facts: Counter[str], given_up: dict[str, str]) -> pa.Table:
+    """Scores with who of them may be bought; adds up what the manifest says of them, and who is quarantined."""
     selectable = pc.invert(pc.is_in(table.column("clip_token"), pa.array(sorted(labelled), pa.string())))
     facts["n_clips"] += len(table)
     facts["n_selectable"] += pc.sum(selectable).as_py()
     facts["n_failed"] += pc.sum(pc.not_equal(table.column("status"), "ok")).as_py()
+    found = reasons_in(table)
+    given_up.update(found)
+    facts["n_quarantined"] += len(found)
     facts["n_frames"] += pc.sum(table.column("n_frames")).as_py()
     return table.set_column(SCORE_SCHEMA.get_field_index("selectable"), "selectable", selectable)

@@ -18,6 +18,7 @@ from sead_ray.selection.explain import explain
 from sead_ray.selection.no_frames import no_frames_reason
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.pool_table import PoolTable, read_pool  # noqa: F401
+from sead_ray.stages.quarantine import quarantined
 from sead_ray.stages.score import iter_scores
 from sead_ray.storage import Store
 
@@ -121,7 +122,7 @@ def show_budget(run: Store, config: RunConfig, number: int, pool: PoolTable) -> 
         metrics.show("sead_budget_used", amount, run=run.root, unit=unit)
     total = sum(round_amounts(config.select, pool.n_clips, pool.n_frames))
     metrics.show("sead_budget_total", total, run=run.root, unit=config.select.budget_in)
-    metrics.show("sead_clips_quarantined", len(_quarantined(run)), run=run.root)
+    metrics.show("sead_clips_quarantined", len(quarantined(run)), run=run.root)
 
 
 def explain_clip(run: Store, config: RunConfig, number: int, pool: PoolTable, token: str) -> str:
@@ -138,8 +139,9 @@ def explain_clip(run: Store, config: RunConfig, number: int, pool: PoolTable, to
             return f"Clip {token} was bought in round {row.round} and never returns: {row.reason}"
     if token in config.select.exclude:
         return f"Clip {token} was not taken: select.exclude names it."
-    if token in _quarantined(run):
-        return f"Clip {token} was not taken: it is quarantined ({run.path(layout.QUARANTINE)})."
+    if token in quarantined(run):
+        reason = quarantined(run)[token] or "no reason is given"
+        return f"Clip {token} was not taken: it is quarantined ({run.path(layout.QUARANTINE)}: {reason.rstrip('.')})."
     rows = read_selection(run, number)
     for row in rows:
         if row.clip_token == token:
@@ -168,18 +170,8 @@ def _budget(config: RunConfig, number: int, pool: PoolTable) -> Budget:
     return Budget(frames=sum(item.n_frames_bought for item in read_selection(other, number)))
 
 
-def _quarantined(run: Store) -> frozenset[str]:
-    """Clips that an operator (or a later check of the data) took out of the run: a JSON list of tokens."""
-    if not run.exists(layout.QUARANTINE):
-        return frozenset()
-    tokens = run.read_json(layout.QUARANTINE)
-    if not isinstance(tokens, list | dict) or not all(isinstance(token, str) for token in tokens):
-        raise InputError(f"{run.path(layout.QUARANTINE)} must hold a JSON list of clip tokens.")
-    return frozenset(tokens)
-
-
 def _excluded(run: Store, config: RunConfig) -> frozenset[str]:
-    return frozenset(config.select.exclude) | _quarantined(run)
+    return frozenset(config.select.exclude) | quarantined(run).keys()
 
 
 def _check_all_scored(run: Store, number: int, pool: PoolTable, without: frozenset[str]) -> None:

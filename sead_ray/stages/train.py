@@ -1,37 +1,50 @@
 """Training: Ray Train retrains VAD from scratch on everything bought so far.
 
-The driver side. What runs in the workers is `train_loop.py`. A worker that dies is replaced and training goes on from
-the last epoch's checkpoint; so does a driver that is started again, since Ray Train finds the run by name and storage.
+The driver side. What runs in the workers is `train_loop.py`. A worker or controller that dies is replaced, and training
+goes on from the last checkpoint; so does a driver that is started again, since Ray Train finds the run by name and
+storage.
 """
 
 from __future__ import annotations
 
-import contextvars
+import errno
+import itertools
 import json
 import math
 import os
-import threading
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import ray.exceptions
 import ray.train
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 
 from sead_ray.config import RunConfig, TrainConfig
-from sead_ray.errors import InputError
+from sead_ray.errors import InputError, StorageError
 from sead_ray.model.weights import load_model, save_model
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.cluster import connect, gpus_each
-from sead_ray.stages.progress import Progress, say
+from sead_ray.stages.lock import held_lease
+from sead_ray.stages.progress import say
 from sead_ray.stages.train_loop import MODEL, train_worker
+from sead_ray.stages.train_watch import InterruptibleTrainer, watched
 from sead_ray.storage import Store
 
 # Ray Train takes one report of a worker each time it polls, by default every 2 s: short epochs would wait for it.
 POLL_S = 0.25
+# Within Ray Train's 60 s a node of a cloud has not started, nor has a busy one imported torch: it would try for ever.
+START_TIMEOUT_S = 600
+
+
+# What disks and buckets say that take nothing, in Ray Train's texts.
+_STORAGE_FAULTS = (
+    *map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS)),
+    *("ACCESS_DENIED", "AccessDenied", "InvalidAccessKeyId", "INVALID_ACCESS_KEY_ID", "SignatureDoesNotMatch"),
+    "SIGNATURE_DOES_NOT_MATCH",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,8 @@ def train_model(run: Store, config: RunConfig, round_number: int, bought: Mappin
     Returns at once where the model is published.
 
     Raises:
-        InputError: nothing to train on, a frame without labels, an image that cannot be read.
+        InputError: nothing to train on, a frame without labels, an image that cannot be read; or no step ended for
+            `train.no_progress_timeout_s`, with what was waited for.
     """
     if run.is_published(layout.model(round_number)):
         return
@@ -91,43 +105,52 @@ def _train(run: Store, config: RunConfig, round_number: int, bought: Mapping[str
 
 
 def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[int]], plan: Schedule) -> Any:
-    gpus = gpus_each(config.train.gpus_per_worker)
-    storage = run.path(layout.train_storage(number))
+    train, gpus = config.train, gpus_each(config.train.gpus_per_worker)
     # Any: Ray's stubs give these classes as unions of Train v1's and v2's, which do not accept each other.
     ray_train: Any = ray.train
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={
+    settings: dict[str, Any] = {
+        "train_loop_config": {
             "run_root": run.root,
             "config": config.model_dump(),
             "round": number,
             "bought": {token: list(frames) for token, frames in bought.items()},
             "schedule": asdict(plan),
+            "lease": held_lease(run),
         },
-        torch_config=TorchConfig(backend="nccl" if gpus > 0 else "gloo"),
-        scaling_config=ray_train.ScalingConfig(
-            num_workers=_asked_for(config.train),
-            elastic_resize_monitor_interval_s=config.train.resize_every_s,
+        "torch_config": TorchConfig(backend="nccl" if gpus > 0 else "gloo"),
+        "scaling_config": ray_train.ScalingConfig(
+            num_workers=_asked_for(train),
+            elastic_resize_monitor_interval_s=train.resize_every_s,
             use_gpu=gpus > 0,
             resources_per_worker={
-                "CPU": config.train.cpus_per_worker,
+                "CPU": train.cpus_per_worker,
                 **({"GPU": gpus} if gpus > 0 else {}),
-                **config.train.resources,
+                **train.resources,
             },
-            label_selector=config.train.labels or None,
+            label_selector=train.labels or None,
         ),
-        run_config=ray_train.RunConfig(
+        "run_config": ray_train.RunConfig(
             name="run",
-            storage_path=storage,
-            failure_config=ray_train.FailureConfig(max_failures=config.train.max_failures),
+            storage_path=run.path(layout.train_storage(number)),
+            failure_config=ray_train.FailureConfig(
+                max_failures=train.max_failures,
+                max_preemption_failures=train.max_preemptions,
+                controller_failure_limit=-1,  # workers that find no place: `no_progress_timeout_s` ends the wait
+            ),
             checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
         ),
-    )
+    }
     run.remove(layout.train_error(number))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
+    asked = f"it asks for {_asked_for(train)} workers with {train.cpus_per_worker:g} CPUs and {gpus:g} GPUs each"
     try:
-        with _shown_progress(run, number, plan):
-            result = trainer.fit()
+        with watched(run, number, plan.total_steps, train.no_progress_timeout_s, asked):
+            result = _fitted(settings, train.max_failures)
+    except ray_train.TrainingFailedError as error:
+        if fault := _storage_fault(error):
+            raise StorageError(f"Training round {number} cannot keep its checkpoints: {fault.rstrip('.')}.") from None
+        raise
     finally:
         if run.exists(layout.train_error(number)):
             raise InputError(run.read_json(layout.train_error(number))["error"])
@@ -150,30 +173,26 @@ def _asked_for(config: TrainConfig) -> int | tuple[int, int]:
     return tuple(config.num_workers) if isinstance(config.num_workers, list) else config.num_workers
 
 
-@contextmanager
-def _shown_progress(run: Store, number: int, plan: Schedule) -> Generator[None, None, None]:
-    """Shows what rank 0 writes down of its progress while the training runs."""
-    ended = threading.Event()
+def _fitted(settings: dict[str, Any], max_failures: int) -> Any:
+    """Ray Train replaces workers that die, but not its controller: that is started again, and goes on as well."""
+    for failures in itertools.count(1):
+        trainer = InterruptibleTrainer(train_worker, **settings)
+        try:
+            return trainer.fit()
+        except ray.exceptions.RayActorError as error:
+            if 0 <= max_failures < failures:
+                raise
+            say(f"Ray Train's controller died, the training goes on ({' '.join(str(error).split())[:200]})", "warning")
+        except BaseException:
+            trainer.end()
+            raise
+    raise AssertionError("unreachable")
 
-    def follow() -> None:
-        with Progress(f"train round {number}", plan.total_steps, "step") as progress:
-            while True:
-                last = ended.wait(1.0)
-                if run.exists(layout.train_progress(number)):
-                    state = run.read_json(layout.train_progress(number))
-                    progress.advance(state["step"] - progress.done, f"loss {state['loss']:.3f}")
-                    metrics.show("sead_train_steps", state["step"], run=run.root, round=number)
-                    metrics.show("sead_train_loss", state["loss"], run=run.root, round=number)
-                if last:
-                    return
 
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(follow,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+def _storage_fault(error: Exception) -> str | None:
+    """The line of Ray Train's error that says that checkpoints cannot be kept; None where that is not its cause."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    return next((line[:300] for line in lines if any(mark in line for mark in _STORAGE_FAULTS)), None)
 
 
 def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Schedule, seconds: float) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sead_ray.config import RunConfig
-from sead_ray.errors import InputError
+from sead_ray.errors import FencedError, InputError
 from sead_ray.model.contract import FrameBatch
 from sead_ray.model.eval_mode import eval_mode
 from sead_ray.model.vad import VAD, build_model
@@ -30,6 +30,7 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.label_store import read_labels
+from sead_ray.stages.lease import require_lease
 from sead_ray.stages.loader import BatchLoader, loader_workers
 from sead_ray.storage import Store
 from sead_ray.training.augment import augment_images
@@ -52,6 +53,8 @@ def train_worker(arguments: dict[str, Any]) -> None:
         return
     try:
         _train(arguments)
+    except FencedError:  # the note would end the training of the driver that holds the run now
+        raise
     except InputError as error:
         run.write_json(note, {"error": str(error)})
 
@@ -61,7 +64,10 @@ def _train(arguments: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
-    if device.type == "cpu":
+    if config.train.deterministic:
+        torch.set_num_threads(1)  # sums of several threads have no fixed order
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    elif device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
     trainer = _Trainer(config, arguments, rank, world, device)
     trainer.restore(ray.train.get_checkpoint())
@@ -99,6 +105,7 @@ class _Trainer:
         total_steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
         self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
         self.run, self.round = Store(arguments["run_root"]), arguments["round"]
+        self.lease = arguments.get("lease")
         self.dataset = load_dataset(self.run, config, arguments["bought"], self.seed)
         n_workers = loader_workers(config.train, self.dataset, device.type == "cuda")
         self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads, device.type == "cuda")
@@ -214,6 +221,7 @@ class _Trainer:
         if self.rank:
             ray.train.report({"epoch": self.epoch})
             return
+        require_lease(self.run, self.lease)  # a driver that lost the run may still have workers
         order = {"epoch": self.epoch, "steps_done": self.steps_done}
         with tempfile.TemporaryDirectory() as path:
             save_model(Store(path), MODEL, self.model, {**order, "image": self.config.image.model_dump()})

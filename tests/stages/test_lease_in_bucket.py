@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,8 +103,6 @@ def test_a_holder_elsewhere_that_beats_is_left_alone(run: Store) -> None:
     tag = read_object(run.path(layout.LOCK))
     assert tag is not None
 
-    import threading
-
     beats = threading.Event()
 
     def beat() -> None:
@@ -145,9 +144,15 @@ def test_who_was_taken_over_is_fenced(run: Store) -> None:
 
 
 def test_a_fenced_driver_is_interrupted_in_its_work(run: Store) -> None:
+    started = time.monotonic()
     with pytest.raises(FencedError, match="node-7"), driver_lock(run, BEAT_S):
-        _elsewhere(run)
-        time.sleep(30)
+        _taken_and_slept(run)
+    assert time.monotonic() - started < 20
+
+
+def _taken_and_slept(run: Store) -> None:
+    _elsewhere(run)
+    time.sleep(30)
 
 
 def test_a_publication_in_a_bucket_is_made_once(run: Store) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import ray
 
-from sead_ray.stages.clip_pipeline import Failure
+from sead_ray.stages.attempts import Failure
 from sead_ray.stages.transport import LARGE_BYTES, pack, unpack
 
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := jobs/configs/demo.yaml
 
-.PHONY: demo test lint install clean
+.PHONY: demo test faults lint install clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -23,6 +23,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+faults: install
+	$(BIN)/python -m pytest -m faults
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -104,7 +104,7 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
             "bought": {token: list(frames) for token, frames in bought.items()},
             "schedule": asdict(plan),
         },
-        torch_config=TorchConfig(backend="nccl" if gpus > 0 else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpus >= 1 else "gloo"),  # NCCL takes one process a GPU
         scaling_config=ray_train.ScalingConfig(
             num_workers=_asked_for(config.train),
             elastic_resize_monitor_interval_s=config.train.resize_every_s,

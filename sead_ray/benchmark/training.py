@@ -1,4 +1,4 @@
-"""Figures of training: the step alone on data in the device's memory, its split, its arithmetic, and rows of a table."""
+"""Figures of training: the step alone on data in the device's memory, its split and arithmetic; rows of a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sead_ray.benchmark.inputs import random_frame, random_targets
-from sead_ray.benchmark.timing import StageClock, Stopwatch, peak_memory_gib, reset_peak_memory
+from sead_ray.benchmark.timing import StageClock, Stopwatch, reserved_gib, reset_peak_memory
 from sead_ray.config import ImageConfig, ModelConfig, Schema, TrainConfig
 from sead_ray.model.presets import resolve
 from sead_ray.model.vad import VAD
@@ -22,6 +22,7 @@ from sead_ray.training.batch import BatchTargets, TrainingBatch
 from sead_ray.training.criterion import VADCriterion
 from sead_ray.training.forward import TrainForward, inputs_of, lay_out, precision_on, predictions
 from sead_ray.training.optim import build_optimizer
+from sead_ray.training.recorded_loss import TrainLoss, ready
 
 PARTS = ("forward", "loss and matching", "backward", "optimiser")
 # Dense bfloat16, TFLOP/s, by the vendor's datasheets; the longest name that fits counts.
@@ -53,16 +54,20 @@ class TrainingBenchConfig(Schema):
     """A model as with ImageNet weights: batch norms, frozen. Off: GroupNorm."""
     train: TrainConfig = TrainConfig()
     """Precision, queue, augmentation, GPUs and loader of the trainings measured."""
-    batches: list[int] = [1, 2, 4, 8, 16]
+    batches: list[int] = Field(default=[1, 2, 4, 8, 16])
     """Samples of a worker in a step, for the step alone; those that do not fit are left out."""
     alone: bool = True
     """Measure the step alone."""
-    workers: list[int] = [1]
+    workers: list[int] = Field(default=[1])
     """Training workers (GPUs) of each end-to-end measurement; []: none."""
-    batch: int | None = None
+    batch: int | None = Field(default=None, ge=1)
     """Samples of a worker in a step end to end; None: the fastest of `batches`, or 8."""
-    steps: int = Field(default=80, ge=4)
+    same_global_batch: bool = False
+    """Divide `batch` among the workers, instead of giving it to each: for loss curves that can be compared."""
+    steps: int = Field(default=80, ge=2)
     """Of each end-to-end training."""
+    decode_always: bool = True
+    """End to end without a cache of decoded images, as with a data set that is larger than memory."""
     repeats: int = Field(default=20, ge=1)
     """Steps alone, after the warm-up."""
     seed: int = 0
@@ -101,23 +106,24 @@ class StepBench:
 
     def __init__(self, config: TrainingBenchConfig, samples: int, device: torch.device) -> None:
         self.config, self.device, self.samples = config, device, samples
+        reset_peak_memory(device)
         self.model = training_model(config).to(device)
         self.forward = TrainForward(self.model, precision_on(device, config.train.precision)).train()
         lay_out(self.model, self.forward.precision, device)
-        self.criterion = VADCriterion(config.train.loss_preset, self.model.size.pc_range)
+        self.loss = TrainLoss(VADCriterion(config.train.loss_preset, self.model.size.pc_range))
         self.optimizer = build_optimizer(self.model, config.train, self.model.pretrained_backbone)
         self.batch = random_batch(config, samples, device)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = not config.train.deterministic
             if not config.train.deterministic:
-                self.forward.record(inputs_of(self.batch), self.batch.valid_height)
+                self.loss.record(self.forward.record(inputs_of(self.batch), self.batch.valid_height))
+                self.batch = ready(self.batch)
 
-    def step(self, mark: Callable[[str], None] = lambda _: None) -> dict[str, Tensor]:
+    def step(self, mark: Callable[[str], None] = lambda _: None) -> Tensor:
         mark("start")
         found = predictions(self.forward, self.batch)
         mark("forward")
-        losses = self.criterion(found, self.batch.targets)
-        total = torch.stack(list(losses.values())).sum()
+        total = self.loss(found, self.batch.targets).sum()
         mark("loss and matching")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -125,14 +131,13 @@ class StepBench:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.max_grad_norm)
         self.optimizer.step()
         mark("optimiser")
-        return losses
+        return total.detach()
 
     def measure(self) -> dict[str, Any]:
         """Medians over `repeats` steps."""
         watch = Stopwatch(self.device)
         for _ in range(3):
             self.step()
-        reset_peak_memory(self.device)
         parts: dict[str, list[float]] = {}
         for _ in range(self.config.repeats):
             with watch.measure("step"):
@@ -148,7 +153,7 @@ class StepBench:
             "ms_per_sample_by_part": {
                 name: 1000 * statistics.median(parts[name]) / self.samples for name in PARTS if name in parts
             },
-            "peak_memory_gib": peak_memory_gib(self.device),
+            "peak_memory_gib": reserved_gib(self.device),
         }
 
 
@@ -195,3 +200,46 @@ def peak_flops(device_name: str) -> float | None:
     """Dense bfloat16 FLOP/s of a GPU by its name; None where it is not known."""
     fitting = [name for name in PEAK_TFLOPS if all(word in device_name.split() for word in name.split())]
     return PEAK_TFLOPS[max(fitting, key=len)] * 1e12 if fitting else None
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Two tables: the step alone by batch size, and end to end by workers."""
+    machine = f"{result.get('device_name', '-')}, {result['cpus']:.0f} CPUs"
+    blocks = [
+        f"{result['date']}, {result['model']}, queue of {result['queue_length']}, {machine}: `{result['command']}`"
+    ]
+    alone = [_alone_cells(row) for row in result.get("steps_alone", [])]
+    through = [_end_to_end_cells(row, result["end_to_end"][0]) for row in result["end_to_end"]]
+    blocks += [_table(rows) for rows in (alone, through) if rows]
+    return "\n\n".join(blocks)
+
+
+def _alone_cells(row: dict[str, Any]) -> dict[str, str]:
+    share = row.get("flops_share")
+    return {
+        "step alone, batch": str(row["batch"]),
+        "ms a sample": f"{row['ms_per_sample']:.1f}",
+        **{name: f"{value:.1f}" for name, value in row["ms_per_sample_by_part"].items()},
+        "of the peak FLOP/s": "-" if share is None else f"{share:.1%}",
+        "GiB": f"{row['peak_memory_gib']:.1f}",
+    }
+
+
+def _end_to_end_cells(row: dict[str, Any], base: dict[str, Any]) -> dict[str, str]:
+    gpu = row["gpu"]
+    return {
+        "end to end, workers": str(row["workers"]),
+        "batch": f"{row['batch']:g}",
+        "samples/s": f"{row['samples_per_s']:.1f}",
+        "ms a sample": f"{row['ms_per_sample']:.1f}",
+        "times the first row": f"{row['samples_per_s'] / base['samples_per_s']:.2f}",
+        "waiting for data": f"{row['waiting_for_data']:.0%}",
+        "GPU busy": f"{gpu['utilisation_percent']:.0f} %" if gpu else "-",
+        "GiB": f"{row['peak_memory_gib']:.1f}",
+        "start-up, s": f"{row['start_s']:.0f}",
+    }
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    lines = (rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

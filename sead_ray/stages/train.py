@@ -86,11 +86,12 @@ def _train(run: Store, config: RunConfig, round_number: int, bought: Mapping[str
     plan = schedule(sum(len(frames) for frames in bought.values()), config.train)
     connect()
     say(f"train round {round_number}: {plan.samples} frames, {plan.epochs} epochs of {plan.steps_per_epoch} steps")
-    result = _fit(run, config, round_number, bought, plan)
+    result = fit(run, config, round_number, bought, plan)
     _publish(run, config, round_number, result, plan, time.monotonic() - started)
 
 
-def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[int]], plan: Schedule) -> Any:
+def fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[int]], plan: Schedule) -> Any:
+    """Ray Train's result, whose checkpoint holds model and log; goes on where an earlier one was stopped."""
     gpus = gpus_each(config.train.gpus_per_worker)
     storage = run.path(layout.train_storage(number))
     # Any: Ray's stubs give these classes as unions of Train v1's and v2's, which do not accept each other.

@@ -17,9 +17,9 @@ import numpy as np
 import ray.train
 import ray.train.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sead_ray.benchmark.timing import peak_memory_gib
+from sead_ray.benchmark.timing import reserved_gib
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.model.vad import VAD, build_model
@@ -34,6 +34,7 @@ from sead_ray.training.batch import TrainingBatch
 from sead_ray.training.criterion import VADCriterion
 from sead_ray.training.forward import TrainForward, blank_inputs, lay_out, precision_on, predictions
 from sead_ray.training.optim import build_optimizer, build_scheduler
+from sead_ray.training.recorded_loss import TrainLoss, ready
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class _Trainer:
         self.model: VAD = build_model(config.model).to(device)
         self.forward = TrainForward(self.model, precision_on(device, config.train.precision)).train()
         lay_out(self.model, self.forward.precision, device)
-        self.criterion = VADCriterion(config.train.loss_preset)
+        self.loss = TrainLoss(VADCriterion(config.train.loss_preset))
         self.optimizer = build_optimizer(self.model, config.train, config.model.backbone_weights is not None)
         total_steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
         self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
@@ -188,7 +189,7 @@ class _Trainer:
             if self.config.train.augment:
                 noise = torch.Generator().manual_seed(self._step_seed(number))
                 draws = draw(steps, samples, cameras, height, width, noise)
-            yield replace(batch, weight=weight, draws=draws)
+            yield replace(ready(batch) if self.loss.is_recorded else batch, weight=weight, draws=draws)
 
     def _record(self) -> None:
         """CUDA graphs for the batches that come often; what cannot be recorded runs as it is."""
@@ -204,7 +205,7 @@ class _Trainer:
             inputs = blank_inputs(train.queue_length, samples, geometry, train.augment, self.device)
             before = torch.cuda.memory_reserved(self.device)
             try:
-                self.forward.record(inputs, geometry.height)
+                self.loss.record(self.forward.record(inputs, geometry.height))
             except RuntimeError as error:
                 logger.warning("batches of %d samples run without CUDA graphs: %s", samples, error)
                 torch.cuda.empty_cache()
@@ -217,28 +218,25 @@ class _Trainer:
 
     def _train_step(self, batch: TrainingBatch) -> None:
         torch.manual_seed(self._step_seed(self._number))  # dropout
-        losses = self.criterion(predictions(self.parallel, batch), batch.targets)
-        total = torch.stack(list(losses.values())).sum()
+        self.terms = self.loss(predictions(self.parallel, batch), batch.targets)
         self.optimizer.zero_grad(set_to_none=True)
-        (total * batch.weight).backward()
+        (self.terms.sum() * batch.weight).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
-        self.losses = {name: value.detach() for name, value in losses.items()}
 
     def _log_when_due(self) -> None:
         at_end = self.steps_done == self.schedule["steps_per_epoch"]
         every = (LOG_EVERY, self.config.train.checkpoint_steps)
         if self.rank == 0 and (at_end or any(steps and self._number % steps == 0 for steps in every)):
-            self._log(self.losses)
+            self._log(self.terms.detach().tolist())
 
-    def _log(self, losses: dict[str, Tensor]) -> None:
+    def _log(self, values: list[float]) -> None:
         number, epoch = self._number, self.epoch
-        values = torch.stack([value.float() for value in losses.values()]).tolist()
-        terms = dict(zip(losses, values))
+        terms = dict(zip(self.loss.names, values, strict=True))
         rate = self.scheduler.get_last_lr()[0]
         entry = {"step": number, "epoch": epoch, "workers": self.world, "lr": rate, "loss": sum(values), "losses": terms}
-        entry |= {"time_s": time.time(), "waited_s": self.feed.waited_s, "memory_gib": peak_memory_gib(self.device)}
+        entry |= {"time_s": time.time(), "waited_s": self.feed.waited_s, "memory_gib": reserved_gib(self.device)}
         self.history.append(entry)
         if not math.isfinite(sum(values)):
             raise RuntimeError(f"the loss is not finite at step {number}: {terms}")

@@ -1,4 +1,4 @@
-"""Measures training as users run it, JPEGs on disk through Ray Train; and the step alone on data in the GPU's memory."""
+"""Measures training as users run it, JPEGs on disk through Ray Train; and the step alone on data in a GPU's memory."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_whole_run_on_a_cpu(tmp_path: Path) -> None:
         model=SMALL_VAD,
         train=TrainConfig(queue_length=2),
         batches=[1],
-        batch=4,
+        batch=12,
         steps=4,
         repeats=1,
         output=str(tmp_path / "figures.json"),
@@ -82,6 +82,6 @@ def test_a_whole_run_on_a_cpu(tmp_path: Path) -> None:
     assert set(alone["ms_per_sample_by_part"]) == {"forward", "loss and matching", "backward", "optimiser"}
     assert sum(alone["ms_per_sample_by_part"].values()) == pytest.approx(alone["ms_per_sample"], rel=0.5)
     assert through["workers"] == 1
-    assert through["batch"] == 4
+    assert through["batch"] == 12
     assert 0 < through["samples_per_s"] < 1000
     assert list(through["losses"].values())[-1] > 0

@@ -22,7 +22,6 @@ from sead_ray.training.batch import BatchTargets, TrainingBatch
 from sead_ray.training.criterion import VADCriterion
 from sead_ray.training.forward import TrainForward, inputs_of, lay_out, precision_on, predictions
 from sead_ray.training.optim import build_optimizer
-from sead_ray.training.recorded_loss import TrainLoss, ready
 
 PARTS = ("forward", "loss and matching", "backward", "optimiser")
 # Dense bfloat16, TFLOP/s, by the vendor's datasheets; the longest name that fits counts.
@@ -110,20 +109,19 @@ class StepBench:
         self.model = training_model(config).to(device)
         self.forward = TrainForward(self.model, precision_on(device, config.train.precision)).train()
         lay_out(self.model, self.forward.precision, device)
-        self.loss = TrainLoss(VADCriterion(config.train.loss_preset, self.model.size.pc_range))
+        self.criterion = VADCriterion(config.train.loss_preset, self.model.size.pc_range)
         self.optimizer = build_optimizer(self.model, config.train, self.model.pretrained_backbone)
         self.batch = random_batch(config, samples, device)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = not config.train.deterministic
             if not config.train.deterministic:
-                self.loss.record(self.forward.record(inputs_of(self.batch), self.batch.valid_height))
-                self.batch = ready(self.batch)
+                self.forward.record(inputs_of(self.batch), self.batch.valid_height)
 
     def step(self, mark: Callable[[str], None] = lambda _: None) -> Tensor:
         mark("start")
         found = predictions(self.forward, self.batch)
         mark("forward")
-        total = self.loss(found, self.batch.targets).sum()
+        total = torch.stack(list(self.criterion(found, self.batch.targets).values())).sum()
         mark("loss and matching")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()

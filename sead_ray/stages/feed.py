@@ -66,7 +66,10 @@ class DeviceFeed:
     def _run(self) -> None:
         end: Any = (None, None, None)
         try:
-            copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+            copies = None
+            if self._device.type == "cuda":
+                torch.cuda.set_device(self._device)  # a thread's own setting
+                copies = torch.cuda.Stream(self._device)
             for batch in self._source:
                 self._put(self._moved(batch, copies))
                 if self._stopped.is_set():

@@ -34,7 +34,6 @@ from sead_ray.training.batch import TrainingBatch
 from sead_ray.training.criterion import VADCriterion
 from sead_ray.training.forward import TrainForward, blank_inputs, lay_out, precision_on, predictions
 from sead_ray.training.optim import build_optimizer, build_scheduler
-from sead_ray.training.recorded_loss import TrainLoss, ready
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +66,7 @@ def _train(arguments: dict[str, Any]) -> None:
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
     else:
+        torch.cuda.set_device(device)  # before anything is recorded there
         torch.backends.cudnn.benchmark = not config.train.deterministic  # batches keep their shape
     if config.train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -117,7 +117,7 @@ class _Trainer:
         self.model: VAD = build_model(config.model).to(device)
         self.forward = TrainForward(self.model, precision_on(device, config.train.precision)).train()
         lay_out(self.model, self.forward.precision, device)
-        self.loss = TrainLoss(VADCriterion(config.train.loss_preset))
+        self.criterion = VADCriterion(config.train.loss_preset)
         self.optimizer = build_optimizer(self.model, config.train, config.model.backbone_weights is not None)
         total_steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
         self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
@@ -189,7 +189,7 @@ class _Trainer:
             if self.config.train.augment:
                 noise = torch.Generator().manual_seed(self._step_seed(number))
                 draws = draw(steps, samples, cameras, height, width, noise)
-            yield replace(ready(batch) if self.loss.is_recorded else batch, weight=weight, draws=draws)
+            yield replace(batch, weight=weight, draws=draws)
 
     def _record(self) -> None:
         """CUDA graphs for the batches that come often; what cannot be recorded runs as it is."""
@@ -205,7 +205,7 @@ class _Trainer:
             inputs = blank_inputs(train.queue_length, samples, geometry, train.augment, self.device)
             before = torch.cuda.memory_reserved(self.device)
             try:
-                self.loss.record(self.forward.record(inputs, geometry.height))
+                self.forward.record(inputs, geometry.height)
             except RuntimeError as error:
                 logger.warning("batches of %d samples run without CUDA graphs: %s", samples, error)
                 torch.cuda.empty_cache()
@@ -218,32 +218,34 @@ class _Trainer:
 
     def _train_step(self, batch: TrainingBatch) -> None:
         torch.manual_seed(self._step_seed(self._number))  # dropout
-        self.terms = self.loss(predictions(self.parallel, batch), batch.targets)
+        losses = self.criterion(predictions(self.parallel, batch), batch.targets)
+        terms = torch.stack(list(losses.values()))
         self.optimizer.zero_grad(set_to_none=True)
-        (self.terms.sum() * batch.weight).backward()
+        (terms.sum() * batch.weight).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
+        self.losses = list(losses), terms.detach()
 
     def _log_when_due(self) -> None:
         at_end = self.steps_done == self.schedule["steps_per_epoch"]
         every = (LOG_EVERY, self.config.train.checkpoint_steps)
         if self.rank == 0 and (at_end or any(steps and self._number % steps == 0 for steps in every)):
-            self._log(self.terms.detach().tolist())
+            names, terms = self.losses
+            self._log(dict(zip(names, terms.tolist(), strict=True)))
 
-    def _log(self, values: list[float]) -> None:
-        number, epoch = self._number, self.epoch
-        terms = dict(zip(self.loss.names, values, strict=True))
+    def _log(self, terms: dict[str, float]) -> None:
+        number, epoch, total = self._number, self.epoch, sum(terms.values())
         rate = self.scheduler.get_last_lr()[0]
-        entry = {"step": number, "epoch": epoch, "workers": self.world, "lr": rate, "loss": sum(values), "losses": terms}
+        entry = {"step": number, "epoch": epoch, "workers": self.world, "lr": rate, "loss": total, "losses": terms}
         entry |= {"time_s": time.time(), "waited_s": self.feed.waited_s, "memory_gib": reserved_gib(self.device)}
         self.history.append(entry)
-        if not math.isfinite(sum(values)):
+        if not math.isfinite(total):
             raise RuntimeError(f"the loss is not finite at step {number}: {terms}")
         done = number == self.schedule["epochs"] * self.schedule["steps_per_epoch"]
         if done or time.monotonic() - self._shown > PROGRESS_EVERY_S:
             self._shown = time.monotonic()
-            self.run.write_json(layout.train_progress(self.round), {"step": number, "loss": sum(values)})
+            self.run.write_json(layout.train_progress(self.round), {"step": number, "loss": total})
 
     def report(self) -> None:
         """Publishes a checkpoint; rank 0 writes it, all ranks meet."""

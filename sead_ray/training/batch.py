@@ -17,7 +17,6 @@ from sead_ray.training.augment import Draws
 from sead_ray.training.losses import encode_boxes
 
 T = TypeVar("T")
-OF_AGENTS, OF_LINES = ("labels", "box_codes", "futures", "future_masks"), ("line_labels", "line_points_m")
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,8 @@ class BatchTargets:
         """Not blocking, where the memory is page-locked."""
         return _each(self, lambda part: part.to(device, non_blocking=True))
 
-    def filled(self, agents: int, lines: int) -> BatchTargets:
-        """With rows of zeros up to so many agents and lines a sample in all, where there are fewer."""
-        samples = len(self.n_agents)
-        rows = dict.fromkeys(OF_AGENTS, agents * samples) | dict.fromkeys(OF_LINES, lines * samples)
-        filled = {name: _filled(getattr(self, name), count) for name, count in rows.items()}
-        index = {name: _filled(getattr(self, name).t(), 1).t() for name in ("agent_index", "line_index")}
-        return dataclasses.replace(self, **filled, **index)
+    def pin_memory(self) -> BatchTargets:
+        return _each(self, lambda part: part.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -132,13 +126,6 @@ def _each(value: T, change: Callable[[Tensor], Tensor]) -> T:
         elif dataclasses.is_dataclass(part) and not isinstance(part, type):
             changes[field.name] = _each(part, change)
     return dataclasses.replace(value, **changes)  # ty: ignore[invalid-argument-type]
-
-
-def _filled(values: Tensor, rows: int) -> Tensor:
-    missing = rows - len(values)
-    if missing <= 0:
-        return values
-    return torch.cat([values, values.new_zeros(missing, *values.shape[1:])])
 
 
 def _padded_index(counts: list[int]) -> Tensor:

@@ -67,12 +67,11 @@ class Predictions:
 
 @dataclass(frozen=True)
 class BatchMatches:
-    """Agents' and map lines' matches; the nearest point order of all (line query, line) pairs, and of the matched."""
+    """Agents' and map lines' matches, and the nearest point order of every (line query, line) pair."""
 
     agents: Matches
     lines: Matches
     orders: Tensor  # (L, B, M, G)
-    order: Tensor  # (L, K)
 
 
 class VADCriterion:
@@ -108,22 +107,14 @@ class VADCriterion:
             found = Predictions.of(output)
             batch = targets if isinstance(targets, BatchTargets) else BatchTargets.from_frames(targets, device)
             matches = self.match(found, batch)
-            return self.terms(found, batch, matches.agents, matches.lines, matches.order)
-
-    def terms(
-        self, found: Predictions, batch: BatchTargets, agents: Matches, lines: Matches, order: Tensor
-    ) -> dict[str, Tensor]:
-        """The terms of what is matched; `order` (L, K): of each matched line's points."""
-        layers = self._agent_terms(found, batch, agents) | self._map_terms(found, batch, lines, order)
-        terms = _by_layer({name: _batch_mean(values) for name, values in layers.items()})
-        terms.update(self._motion_terms(found, batch, agents))
-        terms.update(self._planning_terms(found, batch))
+            layers = self._agent_terms(found, batch, matches.agents) | self._map_terms(found, batch, matches)
+            terms = _by_layer({name: _batch_mean(values) for name, values in layers.items()})
+            terms.update(self._motion_terms(found, batch, matches.agents))
+            terms.update(self._planning_terms(found, batch))
         return terms
 
-    def match(
-        self, output: VADOutput | Predictions, batch: BatchTargets, at_least: list[int] | None = None
-    ) -> BatchMatches:
-        """Assigns targets to queries, each layer and sample alone; no gradient. `at_least`: see `matching.match`."""
+    def match(self, output: VADOutput | Predictions, batch: BatchTargets) -> BatchMatches:
+        """Assigns targets to queries, each layer and sample alone; no gradient."""
         with torch.no_grad():
             agents = agent_costs(
                 output.class_logits,
@@ -141,9 +132,8 @@ class VADCriterion:
                 self.weights.map_cls,
                 self.weights.map_pts,
             )
-            counts = [batch.n_agents, batch.n_lines]
-            of_agents, of_lines = match([agents, lines], counts, agents.device, at_least)
-            return BatchMatches(of_agents, of_lines, orders, losses.nearest_order(orders, of_lines))
+            found = match([agents, lines], [batch.n_agents, batch.n_lines], agents.device)
+        return BatchMatches(found[0], found[1], orders)
 
     def _agent_terms(self, output: Predictions, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
         labels = batch.labels[matches.flat_target]
@@ -152,20 +142,18 @@ class VADCriterion:
             "loss_bbox": self.weights.bbox * losses.box_loss(output.boxes, batch.box_codes, matches),
         }
 
-    def _map_terms(
-        self, output: Predictions, batch: BatchTargets, matches: Matches, order: Tensor
-    ) -> dict[str, Tensor]:
-        labels = batch.line_labels[matches.flat_target]
-        target_m = batch.line_points_m[matches.flat_target, order]
+    def _map_terms(self, output: Predictions, batch: BatchTargets, matches: BatchMatches) -> dict[str, Tensor]:
+        labels = batch.line_labels[matches.lines.flat_target]
+        target_m = losses.nearest_order(matches.orders, batch.line_points_m, matches.lines)
         target = losses.normalise_points(target_m, self.pc_range)
         points_m = losses.denormalise_points(output.map_points, self.pc_range)
-        classes = losses.classification_loss(output.map_class_logits, labels, matches)
+        classes = losses.classification_loss(output.map_class_logits, labels, matches.lines)
         return {
             "loss_map_cls": self.weights.map_cls * classes,
             "loss_map_bbox": torch.zeros_like(classes),
             "loss_map_iou": torch.zeros_like(classes),
-            "loss_map_pts": self.weights.map_pts * losses.map_points_loss(output.map_points, target, matches),
-            "loss_map_dir": self.weights.map_dir * losses.map_direction_loss(points_m, target_m, matches),
+            "loss_map_pts": self.weights.map_pts * losses.map_points_loss(output.map_points, target, matches.lines),
+            "loss_map_dir": self.weights.map_dir * losses.map_direction_loss(points_m, target_m, matches.lines),
         }
 
     def _motion_terms(self, output: Predictions, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:

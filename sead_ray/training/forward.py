@@ -96,9 +96,8 @@ class TrainForward(nn.Module):
                 bev = self.model.encode(features, FrameBatch(frame, lidar2img[step], can_bus[step]), bev)
         return bev
 
-    def record(self, inputs: tuple[Tensor, ...], valid_height: int) -> Predictions:
-        """Records forward and backward on CUDA for inputs (`inputs_of`) of this shape, whatever they hold, and returns
-        predictions of the shape that then comes.
+    def record(self, inputs: tuple[Tensor, ...], valid_height: int) -> None:
+        """Records forward and backward on CUDA for inputs (`inputs_of`) of this shape, whatever they hold.
 
         Must come before the module is wrapped for a gradient exchange, and while no other thread uses CUDA.
         """
@@ -112,7 +111,6 @@ class TrainForward(nn.Module):
             for buffer, before in buffers:
                 buffer.copy_(before)
         self._recorded[_key(inputs, valid_height)] = recorded
-        return Predictions(*recorded(*inputs))
 
     def _autocast(self) -> AbstractContextManager[None]:
         kind = next(self.model.parameters()).device.type

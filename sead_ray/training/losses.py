@@ -56,8 +56,8 @@ def classification_loss(logits: Tensor, labels: Tensor, matches: Matches) -> Ten
         logits: (L, B, N, classes).
         labels: (L, K) class of each matched pair.
     """
-    layers, sample, query = _pair_index(matches)
-    targets = _marked(logits, (layers, sample, _or_past_the_end(query, matches, logits), labels))
+    targets = torch.zeros_like(logits)
+    targets[(*_pair_index(matches), labels)] = 1.0
     return focal_loss(logits, targets).sum(dim=(-1, -2)) / matches.positives
 
 
@@ -67,13 +67,15 @@ def box_loss(boxes: Tensor, box_codes: Tensor, matches: Matches) -> Tensor:
     return _mean_over_positives((difference * constant(BOX_CODE_WEIGHTS, boxes)).sum(-1), matches)
 
 
-def nearest_order(points_order: Tensor, matches: Matches) -> Tensor:
-    """(L, K) the order of each pair's target points that is nearest to its prediction.
+def nearest_order(points_order: Tensor, orders: Tensor, matches: Matches) -> Tensor:
+    """(L, K, P, 2) each pair's target points in the order that is nearest to its prediction.
 
     Args:
         points_order: (L, B, M, G) from `matching.map_costs`.
+        orders: (all targets, O, P, 2).
     """
-    return points_order[(*_pair_index(matches), matches.target)]
+    order = points_order[(*_pair_index(matches), matches.target)]
+    return orders[matches.flat_target, order]
 
 
 def map_points_loss(points: Tensor, targets: Tensor, matches: Matches) -> Tensor:
@@ -119,7 +121,8 @@ def trajectory_losses(
     mode = nearest_mode(predicted, target_offsets, mask)
     best = predicted[torch.arange(len(mode), device=mode.device), mode]
     difference = ((best - target_offsets).abs() * mask[..., None]).sum(dim=(-1, -2))
-    choice = _marked(mode_logits, (sample, _or_past_the_end(query, matches, mode_logits), mode))
+    choice = torch.zeros_like(mode_logits)
+    choice[sample, query, mode] = 1.0
     choice_loss = focal_loss(mode_logits, choice).sum(dim=(-1, -2)) / matches.positives
     return _mean_over_positives(difference[None], matches), choice_loss[None]
 
@@ -130,22 +133,11 @@ def _pair_index(matches: Matches) -> tuple[Tensor, Tensor, Tensor]:
     return layers, matches.sample[None], matches.query
 
 
-def _or_past_the_end(query: Tensor, matches: Matches, values: Tensor) -> Tensor:
-    """The query of each pair of a (..., N, classes) tensor; N for a pair that only fills up."""
-    return torch.where(matches.is_real > 0, query, values.shape[-2])
-
-
-def _marked(like: Tensor, index: tuple[Tensor, ...]) -> Tensor:
-    """0 in the shape of (..., N, classes), and 1 at the index, which may point to one row past the end of N."""
-    marked = like.new_zeros(*like.shape[:-2], like.shape[-2] + 1, like.shape[-1])
-    return marked.index_put_(index, like.new_ones(()))[..., :-1, :]
-
-
 def _mean_over_positives(values: Tensor, matches: Matches) -> Tensor:
     """(L, K) values of pairs to (L, B): the sum of each sample over its number of pairs.
 
     By a mask and not `index_add`, whose order of summation changes from run to run on a GPU.
     """
     samples = torch.arange(len(matches.positives), device=values.device)
-    own = (matches.sample[:, None] == samples) & (matches.is_real > 0)[:, None]
+    own = matches.sample[:, None] == samples
     return torch.where(own, values[..., None], 0.0).sum(dim=1) / matches.positives

@@ -32,7 +32,6 @@ class Matches:
         target: (L, K) index of the target in its sample.
         flat_target: (L, K) index of the target in the targets of all samples, one after the other.
         positives: (B,) matched pairs of each sample, at least 1: what its sums are divided by (VAD: avg_factor).
-        is_real: (K,) 0 for pairs that only fill up to a fixed number, and count nowhere; 1 for the others.
     """
 
     sample: Tensor
@@ -40,7 +39,6 @@ class Matches:
     target: Tensor
     flat_target: Tensor
     positives: Tensor
-    is_real: Tensor
 
 
 def focal_cost(logits: Tensor, labels: Tensor, weight: float) -> Tensor:
@@ -92,16 +90,13 @@ def map_costs(
     return focal_cost(class_logits, labels, class_weight) + best, order
 
 
-def match(
-    costs: list[Tensor], counts: list[list[int]], device: torch.device, at_least: list[int] | None = None
-) -> list[Matches]:
+def match(costs: list[Tensor], counts: list[list[int]], device: torch.device) -> list[Matches]:
     """Solves several sets of assignment problems with one transfer from the device and one back.
 
     Args:
         costs: each (L, B, N, G).
         counts: for each cost, the number of true targets of every sample.
         device: where the indices are needed.
-        at_least: for each cost, the number of pairs to fill up to, for a shape that does not change.
 
     Raises:
         FloatingPointError: a cost is not finite, so the model's outputs are not.
@@ -111,9 +106,7 @@ def match(
         raise FloatingPointError("the model's outputs are not finite, so nothing can be matched: training diverged")
     solved, start = [], 0
     for cost, count in zip(costs, counts):
-        pairs = _assign(host[start : start + cost.numel()].reshape(cost.shape), count)
-        wanted = at_least[len(solved)] if at_least else 0
-        solved.append(np.pad(pairs, ((0, 0), (0, 0), (0, max(0, wanted - pairs.shape[2])))))
+        solved.append(_assign(host[start : start + cost.numel()].reshape(cost.shape), count))
         start += cost.numel()
     positives = [np.clip(count, 1, cost.shape[2]).astype(np.int64) for cost, count in zip(costs, counts)]
     parts = [*solved, *positives]
@@ -122,7 +115,7 @@ def match(
         packed = packed.pin_memory().to(device, non_blocking=True)
     on_device = [chunk.reshape(part.shape) for chunk, part in zip(packed.split([p.size for p in parts]), parts)]
     return [
-        Matches(pairs[3, 0], pairs[0], pairs[1], pairs[2], positive, pairs[4, 0])
+        Matches(pairs[3, 0], pairs[0], pairs[1], pairs[2], positive)
         for pairs, positive in zip(on_device[: len(costs)], on_device[len(costs) :])
     ]
 
@@ -138,14 +131,13 @@ def _on_host(costs: Tensor) -> NDArray[np.float32]:
 
 
 def _assign(costs: NDArray[np.float32], counts: list[int]) -> NDArray[np.int64]:
-    """(5, L, K): query, target, flat target and sample of each pair, and 1, which is 0 where pairs are filled up."""
+    """(4, L, K): query, target, flat target and sample of each pair."""
     starts = np.concatenate([[0], np.cumsum(counts)])
     layers = []
     for layer in costs:
         pairs = []
         for sample, (cost, count) in enumerate(zip(layer, counts)):
             query, target = linear_sum_assignment(cost[:, :count])
-            place = np.full_like(query, sample)
-            pairs.append(np.stack([query, target, target + starts[sample], place, np.ones_like(query)]))
+            pairs.append(np.stack([query, target, target + starts[sample], np.full_like(query, sample)]))
         layers.append(np.concatenate(pairs, axis=1))
     return np.stack(layers, axis=1).astype(np.int64)

@@ -21,7 +21,6 @@ from sead_ray.training.batch import BatchTargets, TrainingBatch
 from sead_ray.training.criterion import Predictions, VADCriterion
 from sead_ray.training.forward import TrainForward, precision_on, predictions
 from sead_ray.training.images import prepare_images
-from sead_ray.training.recorded_loss import MOST_AGENTS, MOST_LINES, TrainLoss, fits
 
 STEPS, SAMPLES, HEIGHT, WIDTH, VALID = 3, 2, 64, 96, 54
 SIZE = {"embed_dims": 32, "ffn_dims": 64, "bev_h": 10, "bev_w": 6, "agent_queries": 24, "map_instances": 12}
@@ -108,47 +107,6 @@ def test_a_pretrained_networks_norms_stay_frozen_in_training() -> None:
     predictions(forward, batch_of(6))
     assert all(torch.equal(before[name], value) for name, value in forward.model.named_buffers())
     assert not any(part.training for part in forward.modules() if isinstance(part, torch.nn.BatchNorm2d))
-
-
-@pytest.mark.parametrize("counts", [(20, 10), (0, 0)])
-def test_losses_filled_up_to_a_fixed_number_are_the_same(counts: tuple[int, int]) -> None:
-    """What a recording computes, without one."""
-    batch, model = batch_of(8), small_model()
-    frames = [random_targets(seed) for seed in (1, 2)]
-    frames[0] = dataclasses.replace(
-        frames[0],
-        **{name: getattr(frames[0], name)[: counts[0]] for name in ("boxes", "labels", "attributes")},
-        **{name: getattr(frames[0], name)[: counts[1]] for name in ("map_points", "map_labels")},
-    )
-    if not counts[0]:
-        frames[1] = frames[0]
-    targets = BatchTargets.from_frames(frames)
-    found = predictions(TrainForward(model, "fp32").train(), batch)
-    results = []
-    for filled in (False, True):
-        loss = TrainLoss(VADCriterion("e2e"))
-        if filled:
-            shape = (SAMPLES, SIZE["agent_queries"], SIZE["map_instances"])
-            loss._recorded[shape] = loss.run
-            targets = targets.filled(MOST_AGENTS, MOST_LINES)
-            assert len(targets.labels) == SAMPLES * MOST_AGENTS
-        leaves = Predictions(*(getattr(found, f.name).detach().requires_grad_() for f in dataclasses.fields(found)))
-        terms = loss(leaves, targets)
-        terms.sum().backward()
-        slopes = {f.name: getattr(leaves, f.name).grad.clone() for f in dataclasses.fields(leaves)}
-        for f in dataclasses.fields(leaves):
-            getattr(leaves, f.name).grad = None
-        results.append((dict(zip(loss.names, terms.tolist(), strict=True)), slopes))
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5, abs=1e-7)
-    for name, slope in results[0][1].items():
-        torch.testing.assert_close(results[1][1][name], slope, rtol=1e-5, atol=1e-7)
-
-
-def test_more_targets_than_a_recording_holds_are_computed_as_they_come() -> None:
-    targets = BatchTargets.from_frames([random_targets(1)] * SAMPLES)
-    crowded = dataclasses.replace(targets, n_agents=[2 * MOST_AGENTS, 1])
-    assert fits(targets)
-    assert not fits(crowded)
 
 
 def _only(sample: int, name: str, value: Tensor) -> Tensor:

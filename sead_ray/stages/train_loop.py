@@ -70,7 +70,7 @@ def _train(arguments: dict[str, Any]) -> None:
         torch.backends.cudnn.benchmark = not config.train.deterministic  # batches keep their shape
     if config.train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.use_deterministic_algorithms(True)
     trainer = _Trainer(config, arguments, rank, world, device)
     trainer.restore(ray.train.get_checkpoint())
     try:

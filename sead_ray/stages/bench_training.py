@@ -114,9 +114,10 @@ def _end_to_end(
     """A training of `steps` steps whose images are decoded each time."""
     size = batch if config.same_global_batch else batch * n_workers
     frames = [(token, index) for token, indices in bought.items() for index in indices]
-    whole = len(frames) // size * size
-    if not whole:
+    if len(frames) < size:
         raise InputError(f"The world has {len(frames)} frames, fewer than {size} samples of a step: more scenes.")
+    most = min(config.steps, len(frames) // size)
+    whole = size * next(steps for steps in range(most, 0, -1) if config.steps % steps == 0)  # full batches alone
     chosen: dict[str, list[int]] = {}
     for token, index in frames[:whole]:
         chosen.setdefault(token, []).append(index)

@@ -76,9 +76,9 @@ def test_a_batched_history_gives_the_gradients_of_frame_after_frame(norm: str) -
         torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-5 * (1 + float(theirs[name].abs().max())))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_every_trained_parameter_gets_a_gradient(precision: str) -> None:
-    model, batch = small_model(), batch_of(4)
+@pytest.mark.parametrize(("precision", "norm"), [("fp32", "GN"), ("bf16", "GN"), ("bf16", "BN")])
+def test_every_trained_parameter_gets_a_gradient(precision: str, norm: str) -> None:
+    model, batch = small_model(norm), batch_of(4)
     found = gradients(model, predictions(TrainForward(model, precision).train(), batch), batch)
     trained = {name for name, part in model.named_parameters() if part.requires_grad}
     assert found.keys() == trained  # none is left out by casts kept from the history, and DDP may count on it

@@ -60,11 +60,16 @@ def test_a_complaint_of_a_process_is_its_sentence(
     assert str(caught.value).endswith("does not exist.")
 
 
-def test_processes_are_for_gpus_that_would_wait(dataset: DrivingDataset) -> None:
+def test_processes_are_for_gpus_that_would_wait(
+    tiny_run: Store, tiny_config: RunConfig, dataset: DrivingDataset
+) -> None:
     assert dataset.fits_in_cache
     assert loader_workers(TrainConfig(), dataset, on_gpu=True) == 0
     assert loader_workers(TrainConfig(loader_workers=3), dataset, on_gpu=False) == 3
-    large = dataset.split_cache(10**6)
+    train = tiny_config.train.model_copy(update={"cache_gib": 0.0})
+    clip, _ = dataset.samples[0]
+    large = load_dataset(tiny_run, tiny_config.model_copy(update={"train": train}), {clip.clip_token: [3]}, seed=5)
+    assert not large.fits_in_cache
     assert MIN_WORKERS <= loader_workers(TrainConfig(), large, on_gpu=True) <= MAX_WORKERS
     assert loader_workers(TrainConfig(), large, on_gpu=True, trainers_here=10**6) == MIN_WORKERS
     assert loader_workers(TrainConfig(), large, on_gpu=False) == 0

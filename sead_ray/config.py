@@ -122,11 +122,11 @@ class TrainConfig(Schema):
     resources: Resources = {}
     """Custom resources that a worker takes: only nodes that have them run it."""
     gpus_per_worker: float | None = None
-    """None: one whole GPU a worker where the cluster has GPUs, else none."""
+    """None: one whole GPU a worker where the cluster has GPUs, else none. A part (0.33) lets several runs share one."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
     loader_workers: int | None = Field(default=None, ge=0)
-    """Processes that decode for each training worker; 0: threads of the worker itself. None: 4 where it trains on a
-    GPU and its decoded frames do not fit into `cache_gib`, else 0."""
+    """Processes that decode for each training worker; 0: threads of the worker itself. None: its share of the node's
+    CPUs, 2 to 14, where it trains on a GPU and its decoded frames do not fit into `cache_gib`, else 0."""
     loader_threads: int = Field(default=2, ge=1)
     """Where there are no loader processes."""
     cache_gib: float = Field(default=1.0, ge=0)
@@ -147,7 +147,9 @@ class TrainConfig(Schema):
     loss_preset: Literal["stage_1", "stage_2", "e2e"] = "e2e"
     targets: Literal["bought_only", "as_paper"] = "bought_only"
     """bought_only: futures and velocities from bought frames only; as_paper: from all labels of the clip."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: matrix products and convolutions in bfloat16; weights, output branches, geometry, matching and losses in
+    float32. auto: bf16 on a GPU, fp32 on a CPU."""
     augment: bool = True
     """GridMask and photometric distortion."""
     max_failures: int = Field(default=3, ge=-1)
@@ -155,8 +157,8 @@ class TrainConfig(Schema):
     max_preemptions: int = Field(default=-1, ge=-1)
     """Announced losses of nodes that it survives beside them; -1: any number."""
     deterministic: bool = False
-    """The same weights, bit for bit, from every training of the same run: one thread a worker, deterministic
-    operations."""
+    """The same weights, bit for bit, from every training of the same run, at a price: one thread a worker, no atomics,
+    no CUDA graphs."""
     no_progress_timeout_s: float = Field(default=1800.0, gt=0)
     """A training in which no step ends for so long, or that gets no workers, ends with a diagnosis; nodes that have
     to start first count, too."""

@@ -97,6 +97,12 @@ def reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
+def reserved_gib(device: torch.device) -> float:
+    """Most of the GPU that PyTorch held for itself, recordings of CUDA graphs included; on a CPU as
+    `peak_memory_gib`."""
+    return torch.cuda.max_memory_reserved(device) / 2**30 if device.type == "cuda" else peak_memory_gib(device)
+
+
 def peak_memory_gib(device: torch.device) -> float:
     """Of the GPU since `reset_peak_memory`; on a CPU, resident memory of the process since its start."""
     if device.type == "cuda":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,23 @@ EPSILON = 1e-5  # mmdet: inverse_sigmoid
 PRIOR = 0.01  # focal loss: initial probability of a class
 
 
+class Branch(nn.Sequential):
+    """Layers that compute in float32 under autocast, too: bfloat16 has 8 bits for a position on 60 m."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return in_float32(super().forward, input)
+
+
+def in_float32(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`call(x)` outside of autocast."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return call(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return call(x.float())
+
+
 def class_branch(dims: int, classes: int) -> nn.Sequential:
-    branch = nn.Sequential(
+    branch = Branch(
         Linear(dims, dims),
         nn.LayerNorm(dims),
         nn.ReLU(),
@@ -28,7 +44,7 @@ def class_branch(dims: int, classes: int) -> nn.Sequential:
 
 
 def regression_branch(dims: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(Linear(dims, dims), nn.ReLU(), Linear(dims, dims), nn.ReLU(), Linear(dims, outputs))
+    return Branch(Linear(dims, dims), nn.ReLU(), Linear(dims, dims), nn.ReLU(), Linear(dims, outputs))
 
 
 def inverse_sigmoid(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sead_ray.model.attention import BEVCrossAttention, FeedForward, MultiheadAttention
-from sead_ray.model.branches import class_branch, inverse_sigmoid, regression_branch
+from sead_ray.model.branches import class_branch, in_float32, inverse_sigmoid, regression_branch
 from sead_ray.model.constants import constant
 from sead_ray.model.deformable import init_linear_
 from sead_ray.model.linear import Linear
@@ -74,7 +74,7 @@ class AgentDecoder(nn.Module):
     def forward(self, bev: Tensor) -> Agents:
         grid = (self.size.bev_h, self.size.bev_w)
         pos, query = self.query_embedding.weight.expand(bev.shape[0], -1, -1).chunk(2, -1)
-        reference = self.reference_points(pos).sigmoid()
+        reference = in_float32(self.reference_points, pos).sigmoid()
         logits, boxes = [], []
         for layer, classify, regress in zip(self.layers, self.cls_branches, self.reg_branches, strict=True):
             query = layer(query, pos, bev, reference[..., :2], grid)
@@ -112,7 +112,7 @@ class MapDecoder(nn.Module):
         size, grid = self.size, (self.size.bev_h, self.size.bev_w)
         embedding = (self.instance_embedding.weight.unsqueeze(1) + self.point_embedding.weight).flatten(0, 1)
         pos, query = embedding.expand(bev.shape[0], -1, -1).chunk(2, -1)
-        reference = self.reference_points(pos).sigmoid()
+        reference = in_float32(self.reference_points, pos).sigmoid()
         logits, points = [], []
         for layer, classify, regress in zip(self.layers, self.cls_branches, self.reg_branches, strict=True):
             query = layer(query, pos, bev, reference, grid)

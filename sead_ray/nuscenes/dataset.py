@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
-from sead_ray.nuscenes.images import Images, decode_frame, frame_lidar2img, image_geometry
+from sead_ray.nuscenes.images import ImageGeometry, Images, decode_frame, frame_lidar2img, image_geometry
 from sead_ray.nuscenes.map_targets import draw_orders, equivalent_orders
 from sead_ray.nuscenes.sequence import can_bus_deltas, queue_indices
 from sead_ray.nuscenes.targets import build_targets
@@ -64,14 +64,24 @@ class QueueStep:
 
 @dataclass
 class DrivingBatch:
-    """B samples: queue steps oldest first, the last is the frame that `targets` belong to."""
+    """B samples: steps of the queue oldest first, the last is the frame that `targets` belong to.
 
-    steps: list[QueueStep]
+    Attributes:
+        images: (Q, B, K, H, W, 3) uint8 RGB; `valid_height`: rows that are no padding.
+        lidar2img: (Q, B, K, 4, 4) float32; can_bus: (Q, B, 18) float64.
+    """
+
+    images: Tensor
+    valid_height: int
+    lidar2img: Tensor
+    can_bus: Tensor
     targets: list[FrameTargets]
 
-    def pin_memory(self) -> DrivingBatch:
-        """Images in page-locked memory, from which a GPU copies while it computes; torch's DataLoader calls this."""
-        return DrivingBatch([replace(step, images=step.images.pin_memory()) for step in self.steps], self.targets)
+    @property
+    def steps(self) -> list[QueueStep]:
+        """Views of each step."""
+        parts = zip(self.images, self.lidar2img, self.can_bus)
+        return [QueueStep(images, self.valid_height, lidar2img, can_bus) for images, lidar2img, can_bus in parts]
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,12 @@ class DrivingDataset(Dataset[DrivingSample]):
         self._targets: Cache[CachedTargets] = Cache(cache_targets)
 
     @property
+    def image_geometry(self) -> ImageGeometry:
+        """Of the first sample; a batch whose images differ is refused by `collate`."""
+        clip, index = self.samples[0]
+        return image_geometry(clip.frames[index], self._image)
+
+    @property
     def fits_in_cache(self) -> bool:
         """Whether every frame that samples draw on, history included, can stay decoded."""
         reach = range(self._queue_length + 1)
@@ -203,16 +219,13 @@ def collate(samples: Sequence[DrivingSample]) -> DrivingBatch:
     if len({(sample.images.shape, sample.valid_height) for sample in samples}) != 1:
         names = ", ".join(sorted({sample.clip_token for sample in samples}))
         raise InputError(f"The images of clips {names} differ in size, so they cannot share a batch.")
-    steps = [
-        QueueStep(
-            images=torch.from_numpy(np.stack([sample.images[step] for sample in samples])),
-            valid_height=samples[0].valid_height,
-            lidar2img=torch.from_numpy(np.stack([sample.lidar2img[step] for sample in samples])),
-            can_bus=torch.from_numpy(np.stack([sample.can_bus[step] for sample in samples])),
-        )
-        for step in range(len(samples[0].images))
-    ]
-    return DrivingBatch(steps, [sample.targets for sample in samples])
+    return DrivingBatch(
+        images=torch.from_numpy(np.stack([sample.images for sample in samples], axis=1)),
+        valid_height=samples[0].valid_height,
+        lidar2img=torch.from_numpy(np.stack([sample.lidar2img for sample in samples], axis=1)),
+        can_bus=torch.from_numpy(np.stack([sample.can_bus for sample in samples], axis=1)),
+        targets=[sample.targets for sample in samples],
+    )
 
 
 class Cache(Generic[T]):

@@ -6,68 +6,87 @@ What a batch holds depends on the dataset, the epoch and the order alone: never 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 from sead_ray.config import TrainConfig
 from sead_ray.errors import InputError
-from sead_ray.nuscenes.dataset import DrivingBatch, DrivingDataset, DrivingSample, collate
+from sead_ray.nuscenes.dataset import DrivingDataset, DrivingSample, collate
 from sead_ray.stages.prefetch import prefetch
+from sead_ray.training.batch import TrainingBatch
 
-DEFAULT_WORKERS = 4  # a VAD-Tiny sample is 18 images, about 0.1 s of one core
+MIN_WORKERS, MAX_WORKERS = 2, 14  # a VAD-Tiny sample is 18 images, about 0.1 s of one core
 
 Draw = tuple[int, int]  # epoch, index
 
 
-def loader_workers(config: TrainConfig, dataset: DrivingDataset, on_gpu: bool) -> int:
-    """Processes to decode with: as asked, else some where a GPU would wait for the interpreter's threads."""
+def loader_workers(config: TrainConfig, dataset: DrivingDataset, on_gpu: bool, trainers_here: int = 1) -> int:
+    """Processes to decode with: as asked, else some where a GPU would wait for the interpreter's threads.
+
+    Args:
+        trainers_here: training workers of this node, who share its CPUs; each has use for two itself.
+    """
     if config.loader_workers is not None:
         return config.loader_workers
-    return DEFAULT_WORKERS if on_gpu and not dataset.fits_in_cache else 0
+    if not on_gpu or dataset.fits_in_cache:
+        return 0
+    return min(max(MIN_WORKERS, cpus() // max(1, trainers_here) - 2), MAX_WORKERS)
+
+
+def cpus() -> int:
+    """Of the node that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class BatchLoader:
-    """Yields an epoch's batches in their order, some loaded ahead.
+    """Yields an epoch's batches in their order, targets and all, some loaded ahead.
 
     Args:
         workers: processes, started once for all epochs; 0: `threads` of this process.
-        pin: hand out page-locked images.
     """
 
-    def __init__(self, dataset: DrivingDataset, workers: int, threads: int, pin: bool) -> None:
-        self._dataset, self._threads, self._pin = dataset, threads, pin
+    def __init__(self, dataset: DrivingDataset, workers: int, threads: int) -> None:
+        self._dataset, self._threads = dataset, threads
         self._order = _Order()
         self._loader: DataLoader[Any] | None = None
         if workers:
             # forkserver: a fork of a process with Ray's and Arrow's threads may stop dead.
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["sead_ray.nuscenes.dataset"])
+            context.set_forkserver_preload(["sead_ray.training.batch"])
             self._loader = DataLoader(
                 _Draws(dataset.split_cache(workers)),
                 batch_sampler=self._order,
                 num_workers=workers,
                 collate_fn=_collate,
-                pin_memory=pin,
                 persistent_workers=True,
+                prefetch_factor=2 if workers <= 4 else 1,  # of batches a process, in shared memory
                 multiprocessing_context=context,
             )
 
-    def batches(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[DrivingBatch]:
-        """The samples of each of `batches` (indices into the dataset), collated.
+    def batches(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[TrainingBatch]:
+        """The samples of each of `batches` (indices into the dataset), collated; raises as `stream`."""
+        return self.stream([(epoch, index) for index in batch] for batch in batches)
+
+    def stream(self, draws: Iterable[list[Draw]]) -> Iterator[TrainingBatch]:
+        """Batches of any epochs, one after the other; processes begin at once. Only one stream at a time.
 
         Raises:
             InputError: where a batch's image or labels cannot be used; names the culprit.
         """
-        draws = [[(epoch, index) for index in batch] for batch in batches]
         if self._loader is None:
-            for samples in prefetch(lambda draw: self._dataset.sample(*draw), draws, self._threads):
-                batch = collate(samples)
-                yield batch.pin_memory() if self._pin else batch
-            return
+            return self._from_threads(draws)
         self._order.batches = draws
-        for batch in self._loader:
+        return self._from_processes(iter(self._loader))
+
+    def _from_threads(self, draws: Iterable[list[Draw]]) -> Iterator[TrainingBatch]:
+        for samples in prefetch(lambda draw: self._dataset.sample(*draw), draws, self._threads):
+            yield TrainingBatch.of(collate(samples))
+
+    def _from_processes(self, batches: Iterator[TrainingBatch | InputError]) -> Iterator[TrainingBatch]:
+        for batch in batches:
             if isinstance(batch, InputError):
                 raise batch
             yield batch
@@ -81,13 +100,10 @@ class _Order:
     """The batch sampler of a loader that outlives the epoch: what is next is written into it."""
 
     def __init__(self) -> None:
-        self.batches: list[list[Draw]] = []
+        self.batches: Iterable[list[Draw]] = []
 
     def __iter__(self) -> Iterator[list[Draw]]:
         return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 class _Draws(Dataset[Any]):
@@ -103,9 +119,9 @@ class _Draws(Dataset[Any]):
             return error
 
 
-def _collate(samples: list[DrivingSample | InputError]) -> DrivingBatch | InputError:
+def _collate(samples: list[DrivingSample | InputError]) -> TrainingBatch | InputError:
     try:
-        return collate([_raised(sample) for sample in samples])
+        return TrainingBatch.of(collate([_raised(sample) for sample in samples]))
     except InputError as error:
         return error
 

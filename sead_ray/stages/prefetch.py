@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-def prefetch(load: Callable[[K], T], batches: Sequence[Sequence[K]], threads: int, ahead: int = 2) -> Iterator[list[T]]:
+def prefetch(load: Callable[[K], T], batches: Iterable[Sequence[K]], threads: int, ahead: int = 2) -> Iterator[list[T]]:
     """Yields `[load(i) for i in batch]` for each batch, `ahead` batches loaded meanwhile.
 
     An exception of `load` is raised where its batch would have been yielded.

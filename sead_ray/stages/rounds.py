@@ -169,6 +169,7 @@ def claim_config(run: Store, config: RunConfig) -> None:
     mine = config.model_dump(mode="json")
     if run.exists(layout.CONFIG):
         theirs = run.read_json(layout.CONFIG)
+        theirs.get("train", {}).setdefault("deterministic", False)  # as runs were before there was a choice
         key = _first_difference(_fixed(theirs), _fixed(mine))
         if key == "select.rounds":
             raise InputError(
@@ -199,4 +200,6 @@ def _first_difference(theirs: Any, mine: Any, path: str = "") -> str:
         return ""
     if path == "select.rounds" and isinstance(theirs, list):  # a run may be given a larger budget later
         mine = mine[: len(theirs)]
+    if path == "train.precision" and "auto" in (theirs, mine):  # whatever suits the machine
+        return ""
     return "" if theirs == mine else path

@@ -100,11 +100,12 @@ def _train(run: Store, config: RunConfig, round_number: int, bought: Mapping[str
     plan = schedule(sum(len(frames) for frames in bought.values()), config.train)
     connect()
     say(f"train round {round_number}: {plan.samples} frames, {plan.epochs} epochs of {plan.steps_per_epoch} steps")
-    result = _fit(run, config, round_number, bought, plan)
+    result = fit(run, config, round_number, bought, plan)
     _publish(run, config, round_number, result, plan, time.monotonic() - started)
 
 
-def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[int]], plan: Schedule) -> Any:
+def fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[int]], plan: Schedule) -> Any:
+    """Ray Train's result, whose checkpoint holds model and log; goes on where an earlier one was stopped."""
     train, gpus = config.train, gpus_each(config.train.gpus_per_worker)
     # Any: Ray's stubs give these classes as unions of Train v1's and v2's, which do not accept each other.
     ray_train: Any = ray.train
@@ -117,7 +118,7 @@ def _fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[i
             "schedule": asdict(plan),
             "lease": held_lease(run),
         },
-        "torch_config": TorchConfig(backend="nccl" if gpus > 0 else "gloo"),
+        "torch_config": TorchConfig(backend="nccl" if gpus >= 1 else "gloo"),  # NCCL takes one process a GPU
         "scaling_config": ray_train.ScalingConfig(
             num_workers=_asked_for(train),
             elastic_resize_monitor_interval_s=train.resize_every_s,

@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import ray.train
 import ray.train.torch
 import torch
-from torch import Tensor
+from torch import nn
 
+from sead_ray.benchmark.timing import reserved_gib
 from sead_ray.config import RunConfig
 from sead_ray.errors import FencedError, InputError
-from sead_ray.model.contract import FrameBatch
-from sead_ray.model.eval_mode import eval_mode
 from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
-from sead_ray.nuscenes.dataset import DrivingBatch, DrivingDataset, QueueStep
-from sead_ray.nuscenes.images import MEAN_RGB, STD_RGB, image_geometry, normalise
-from sead_ray.records import Clip
-from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
-from sead_ray.stages.label_store import read_labels
+from sead_ray.stages.feed import DeviceFeed
 from sead_ray.stages.lease import require_lease
-from sead_ray.stages.loader import BatchLoader, loader_workers
+from sead_ray.stages.loader import BatchLoader, Draw, loader_workers
+from sead_ray.stages.train_data import load_dataset
 from sead_ray.storage import Store
-from sead_ray.training.augment import augment_images
+from sead_ray.training.augment import draw
+from sead_ray.training.batch import TrainingBatch
 from sead_ray.training.criterion import VADCriterion
+from sead_ray.training.forward import TrainForward, blank_inputs, lay_out, precision_on, predictions
 from sead_ray.training.optim import build_optimizer, build_scheduler
 
+logger = logging.getLogger(__name__)
+
 LOG_EVERY = 10  # optimiser steps
+WORTH_RECORDING = 4  # epochs, for the last batch of an epoch, which is smaller
 PROGRESS_EVERY_S = 2.0
 MODEL = "model"  # folder of the weights in a checkpoint
 
@@ -64,11 +66,15 @@ def _train(arguments: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        # Sums of several threads have no fixed order.
+        torch.set_num_threads(1 if config.train.deterministic else max(1, (os.cpu_count() or 1) // world))
+    else:
+        torch.cuda.set_device(device)  # before anything is recorded there
+        torch.backends.cudnn.benchmark = not config.train.deterministic  # batches keep their shape
     if config.train.deterministic:
-        torch.set_num_threads(1)  # sums of several threads have no fixed order
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    elif device.type == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     trainer = _Trainer(config, arguments, rank, world, device)
     trainer.restore(ray.train.get_checkpoint())
     try:
@@ -80,6 +86,17 @@ def _train(arguments: dict[str, Any]) -> None:
 def shard(order: Sequence[int], step: int, global_batch: int, rank: int, world: int) -> list[int]:
     """Rank `rank`'s samples of global batch `step`: nobody gets one twice, none is left out."""
     return list(order[step * global_batch : (step + 1) * global_batch][rank::world])
+
+
+def exchanging(forward: TrainForward) -> nn.Module:
+    """The module, exchanging gradients with other workers where there are any: while the backward pass goes on,
+    unless that is replayed from a recording, whose gradients are all there at its end.
+    """
+    trains_norms = any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training for part in forward.modules()
+    )
+    settings = {"gradient_as_bucket_view": True, "broadcast_buffers": trains_norms}
+    return ray.train.torch.prepare_model(forward, move_to_device=False, parallel_strategy_kwargs=settings)
 
 
 class _Trainer:
@@ -95,20 +112,20 @@ class _Trainer:
         self.config, self.rank, self.world, self.device = config, rank, world, device
         self.schedule = arguments["schedule"]
         self.seed = np.random.SeedSequence([config.seed, arguments["round"]]).generate_state(1)[0].item()
+        self.run, self.round = Store(arguments["run_root"]), arguments["round"]
+        self.dataset = load_dataset(self.run, config, arguments["bought"], self.seed)
+        here = ray.train.get_context().get_local_world_size()
+        n_workers = loader_workers(config.train, self.dataset, device.type == "cuda", here)
+        self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads)
         torch.manual_seed(self.seed)  # the same start on every rank
         self.model: VAD = build_model(config.model).to(device)
-        self.parallel = ray.train.torch.prepare_model(
-            self.model, move_to_device=False, parallel_strategy_kwargs={"find_unused_parameters": True}
-        )
+        self.forward = TrainForward(self.model, precision_on(device, config.train.precision)).train()
+        lay_out(self.model, self.forward.precision, device)
         self.criterion = VADCriterion(config.train.loss_preset)
         self.optimizer = build_optimizer(self.model, config.train, config.model.backbone_weights is not None)
         total_steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
         self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
-        self.run, self.round = Store(arguments["run_root"]), arguments["round"]
         self.lease = arguments.get("lease")
-        self.dataset = load_dataset(self.run, config, arguments["bought"], self.seed)
-        n_workers = loader_workers(config.train, self.dataset, device.type == "cuda")
-        self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads, device.type == "cuda")
         self.epoch = self.steps_done = 0  # steps of this epoch
         self.history: list[dict[str, Any]] = []
         self._shown = 0.0
@@ -127,94 +144,113 @@ class _Trainer:
 
     def train(self) -> None:
         """From where the checkpoint left off to the end of the last epoch."""
-        steps, every = self.schedule["steps_per_epoch"], self.config.train.checkpoint_steps
-        while self.epoch < self.schedule["epochs"]:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset)).tolist()
-            for batch, weight in self._loaded(order):
-                self._train_step(batch, weight)
-                if self.steps_done < steps and every and self._number % every == 0:
-                    self.report()
-            self.epoch, self.steps_done = self.epoch + 1, 0
-            if self.epoch % self.config.train.checkpoint_epochs == 0 or self.epoch == self.schedule["epochs"]:
-                self.report()
+        loaded = self.loader.stream(part for part, _ in self._parts())  # its processes start while the GPU records
+        self._record()
+        self.parallel = exchanging(self.forward)
+        with DeviceFeed(self._batches(loaded), self.device) as self.feed:
+            for batch in self.feed:
+                self._train_step(batch)
+                self._end_step()
 
     @property
     def _number(self) -> int:
         """Optimiser steps done in all."""
         return self.epoch * self.schedule["steps_per_epoch"] + self.steps_done
 
-    def _loaded(self, order: list[int]) -> Iterator[tuple[DrivingBatch, float]]:
-        """This rank's part of each global batch of the epoch that is not done, and its weight: DDP averages over
-        ranks, and the gradient shall be the mean over the global batch.
+    def _end_step(self) -> None:
+        """Counts the step, and reports where the configuration says so."""
+        steps, train = self.schedule["steps_per_epoch"], self.config.train
+        self.steps_done += 1
+        self._log_when_due()
+        if self.steps_done < steps:
+            if train.checkpoint_steps and self._number % train.checkpoint_steps == 0:
+                self.report()
+            return
+        self.epoch, self.steps_done = self.epoch + 1, 0
+        if self.epoch % train.checkpoint_epochs == 0 or self.epoch == self.schedule["epochs"]:
+            self.report()
+
+    def _parts(self) -> Iterator[tuple[list[Draw], float]]:
+        """This rank's part of each global batch that is not done, and its weight: DDP averages over ranks, and the
+        gradient shall be the mean over the global batch.
 
         A rank without a sample in a short last batch gets a stand-in with weight 0: it still has to take part in the
         gradient exchange.
         """
-        size = self.schedule["global_batch"]
-        steps = range(self.steps_done, self.schedule["steps_per_epoch"])
-        parts = [shard(order, step, size, self.rank, self.world) for step in steps]
-        batches = self.loader.batches(self.epoch, [part or [order[0]] for part in parts])
-        for step, part, batch in zip(steps, parts, batches, strict=True):
-            yield batch, len(part) * self.world / min(size, len(order) - step * size)
+        size, first = self.schedule["global_batch"], self.steps_done
+        for epoch in range(self.epoch, self.schedule["epochs"]):
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset)).tolist()
+            for step in range(first, self.schedule["steps_per_epoch"]):
+                part = shard(order, step, size, self.rank, self.world)
+                weight = len(part) * self.world / min(size, len(order) - step * size)
+                yield [(epoch, index) for index in part or [order[0]]], weight
+            first = 0
 
-    def _train_step(self, batch: DrivingBatch, weight: float) -> None:
-        seed = np.random.SeedSequence([self.seed, self._number, self.rank]).generate_state(1)[0].item()
-        torch.manual_seed(seed)  # dropout
-        noise = torch.Generator().manual_seed(seed)
-        losses = self._step(batch, weight, noise)
-        self.steps_done += 1
-        at_end = self.steps_done == self.schedule["steps_per_epoch"]
-        checkpoint = self.config.train.checkpoint_steps
-        if self.rank == 0 and (
-            self._number % LOG_EVERY == 0 or at_end or (checkpoint and self._number % checkpoint == 0)
-        ):
-            self._log(losses)
+    def _batches(self, loaded: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
+        """With their weights, and the random numbers of their augmentation."""
+        for number, ((_, weight), batch) in enumerate(zip(self._parts(), loaded, strict=True), self._number):
+            steps, samples, cameras, height, width = batch.images.shape[:5]
+            draws = None
+            if self.config.train.augment:
+                noise = torch.Generator().manual_seed(self._step_seed(number))
+                draws = draw(steps, samples, cameras, height, width, noise)
+            yield replace(batch, weight=weight, draws=draws)
 
-    def _step(self, batch: DrivingBatch, weight: float, noise: torch.Generator) -> dict[str, Tensor]:
-        losses = self._losses(batch, noise)
-        total = torch.stack(list(losses.values())).sum()
+    def _record(self) -> None:
+        """CUDA graphs for the batches that come often; what cannot be recorded runs as it is."""
+        if self.device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
+            return
+        steps, size = self.schedule["steps_per_epoch"], self.schedule["global_batch"]
+        order = range(len(self.dataset))
+        sizes = {max(1, len(shard(order, 0, size, self.rank, self.world)))}
+        if self.schedule["epochs"] >= WORTH_RECORDING:
+            sizes.add(max(1, len(shard(order, steps - 1, size, self.rank, self.world))))
+        geometry, train = self.dataset.image_geometry, self.config.train
+        for samples in sorted(sizes, reverse=True):
+            inputs = blank_inputs(train.queue_length, samples, geometry, train.augment, self.device)
+            before = torch.cuda.memory_reserved(self.device)
+            try:
+                self.forward.record(inputs, geometry.height)
+            except RuntimeError as error:
+                logger.warning("batches of %d samples run without CUDA graphs: %s", samples, error)
+                torch.cuda.empty_cache()
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if free < torch.cuda.memory_reserved(self.device) - before:
+                return
+
+    def _step_seed(self, number: int) -> int:
+        return np.random.SeedSequence([self.seed, number, self.rank]).generate_state(1)[0].item()
+
+    def _train_step(self, batch: TrainingBatch) -> None:
+        torch.manual_seed(self._step_seed(self._number))  # dropout
+        losses = self.criterion(predictions(self.parallel, batch), batch.targets)
+        terms = torch.stack(list(losses.values()))
         self.optimizer.zero_grad(set_to_none=True)
-        (total * weight).backward()
+        (terms.sum() * batch.weight).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
-        return {name: value.detach() for name, value in losses.items()}
+        self.losses = list(losses), terms.detach()
 
-    def _losses(self, batch: DrivingBatch, noise: torch.Generator) -> dict[str, Tensor]:
-        *history, current = batch.steps
-        bf16 = self.config.train.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            bev = self._history([self._frame(step, noise, grid=False) for step in history])
-            output = self.parallel(self._frame(current, noise, grid=True), bev)
-        return self.criterion(output, batch.targets)
+    def _log_when_due(self) -> None:
+        at_end = self.steps_done == self.schedule["steps_per_epoch"]
+        every = (LOG_EVERY, self.config.train.checkpoint_steps)
+        if self.rank == 0 and (at_end or any(steps and self._number % steps == 0 for steps in every)):
+            names, terms = self.losses
+            self._log(dict(zip(names, terms.tolist(), strict=True)))
 
-    def _history(self, frames: list[FrameBatch]) -> Tensor | None:
-        """Earlier frames of the queue: eval mode, no gradient, BEV only (VAD)."""
-        bev = None
-        with torch.no_grad(), eval_mode(self.model):
-            for frame in frames:
-                bev = self.model.encode_bev(frame, bev)
-        return bev
-
-    def _frame(self, step: QueueStep, noise: torch.Generator, grid: bool) -> FrameBatch:
-        images = normalise(step.images.to(self.device, non_blocking=True), step.valid_height)
-        if self.config.train.augment:
-            images = augment_images(images, noise, MEAN_RGB, STD_RGB, grid=grid)
-        return FrameBatch(images, step.lidar2img.to(self.device), step.can_bus.to(self.device))
-
-    def _log(self, losses: dict[str, Tensor]) -> None:
-        number, epoch = self._number, self.epoch
-        values = torch.stack([value.float() for value in losses.values()]).tolist()
-        terms = dict(zip(losses, values))
+    def _log(self, terms: dict[str, float]) -> None:
+        number, epoch, total = self._number, self.epoch, sum(terms.values())
         rate = self.scheduler.get_last_lr()[0]
-        entry = {"step": number, "epoch": epoch, "workers": self.world, "lr": rate, "loss": sum(values)}
-        self.history.append({**entry, "losses": terms})
-        if not math.isfinite(sum(values)):
+        entry = {"step": number, "epoch": epoch, "workers": self.world, "lr": rate, "loss": total, "losses": terms}
+        entry |= {"time_s": time.time(), "waited_s": self.feed.waited_s, "memory_gib": reserved_gib(self.device)}
+        self.history.append(entry)
+        if not math.isfinite(total):
             raise RuntimeError(f"the loss is not finite at step {number}: {terms}")
         done = number == self.schedule["epochs"] * self.schedule["steps_per_epoch"]
         if done or time.monotonic() - self._shown > PROGRESS_EVERY_S:
             self._shown = time.monotonic()
-            self.run.write_json(layout.train_progress(self.round), {"step": number, "loss": sum(values)})
+            self.run.write_json(layout.train_progress(self.round), {"step": number, "loss": total})
 
     def report(self) -> None:
         """Publishes a checkpoint; rank 0 writes it, all ranks meet."""
@@ -231,32 +267,3 @@ class _Trainer:
             (Path(path) / "metrics.jsonl").write_text(lines)
             metrics = {"epoch": self.epoch, "loss": self.history[-1]["loss"]}
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
-
-
-def load_dataset(run: Store, config: RunConfig, bought: dict[str, list[int]], seed: int) -> DrivingDataset:
-    """The bought frames with their labels; whole clips are read, since history frames need no label."""
-    tokens = sorted(token for token, frames in bought.items() if frames)
-    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, where=pc.field("clip_token").isin(tokens))
-    clips = [Clip.from_row(row) for row in rows]
-    if config.train.targets == "as_paper":
-        wanted = {frame.token for clip in clips for frame in clip.frames}
-    else:
-        wanted = {clip.frames[index].token for clip in clips for index in bought[clip.clip_token]}
-    labels = read_labels(run, config, wanted, set(tokens))
-    return DrivingDataset(
-        clips=clips,
-        bought=bought,
-        labels=labels,
-        data_root=config.data.root,
-        image=config.image,
-        queue_length=config.train.queue_length,
-        targets=config.train.targets,
-        seed=seed,
-        cache_frames=_cache_frames(clips, config),
-    )
-
-
-def _cache_frames(clips: list[Clip], config: RunConfig) -> int:
-    geometry = image_geometry(clips[0].frames[0], config.image)
-    frame_bytes = len(clips[0].frames[0].cameras) * geometry.padded_height * geometry.width * 3
-    return int(config.train.cache_gib * 2**30 / frame_bytes)

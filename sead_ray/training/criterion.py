@@ -5,16 +5,16 @@ It knows only a `VADOutput` and targets: the model never sees a label, the crite
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sead_ray.model.contract import VADOutput
-from sead_ray.targets import MAP_ORDERS, FrameTargets
+from sead_ray.targets import FrameTargets
 from sead_ray.training import losses, planning_losses
+from sead_ray.training.batch import BatchTargets
 from sead_ray.training.matching import Matches, agent_costs, map_costs, match
 
 Preset = Literal["stage_1", "stage_2", "e2e"]
@@ -49,42 +49,20 @@ LOSS_PRESETS: dict[str, LossWeights] = {  # VAD: configs VAD_tiny_stage_1, _stag
 
 
 @dataclass(frozen=True)
-class BatchTargets:
-    """Targets of B frames on the device; those of agents and maps one sample after the other."""
+class Predictions:
+    """What the losses read of a `VADOutput`, in float32."""
 
-    n_agents: list[int]
-    n_lines: list[int]
-    labels: Tensor  # (agents,)
-    box_codes: Tensor  # (agents, 10)
-    futures: Tensor  # (agents, T, 2)
-    future_masks: Tensor  # (agents, T)
-    line_labels: Tensor  # (lines,)
-    line_points_m: Tensor  # (lines, O, P, 2)
-    ego_future: Tensor  # (B, T, 2)
-    ego_mask: Tensor  # (B, T)
-    command: Tensor  # (B,)
+    class_logits: Tensor
+    boxes: Tensor
+    mode_offsets: Tensor
+    mode_logits: Tensor
+    map_class_logits: Tensor
+    map_points: Tensor
+    plans_m: Tensor
 
     @classmethod
-    def from_frames(cls, frames: list[FrameTargets], device: torch.device) -> BatchTargets:
-        def join(arrays: list[np.ndarray], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-            joined = np.concatenate([np.asarray(array).reshape(-1, *shape) for array in arrays])
-            return torch.as_tensor(joined).to(device, dtype, non_blocking=True)
-
-        number, index = torch.float32, torch.int64
-        steps = frames[0].ego_future.shape[0]
-        return cls(
-            n_agents=[len(frame.labels) for frame in frames],
-            n_lines=[len(frame.map_labels) for frame in frames],
-            labels=join([frame.labels for frame in frames], (), index),
-            box_codes=losses.encode_boxes(join([frame.boxes for frame in frames], (9,), number)),
-            futures=join([frame.agent_futures for frame in frames], (steps, 2), number),
-            future_masks=join([frame.agent_future_masks for frame in frames], (steps,), number),
-            line_labels=join([frame.map_labels for frame in frames], (), index),
-            line_points_m=join([frame.map_points for frame in frames], (MAP_ORDERS, _points(frames), 2), number),
-            ego_future=join([frame.ego_future[None] for frame in frames], (steps, 2), number),
-            ego_mask=join([frame.ego_future_mask[None] for frame in frames], (steps,), number),
-            command=torch.tensor([int(frame.command) for frame in frames], device=device),
-        )
+    def of(cls, output: VADOutput | Predictions) -> Predictions:
+        return cls(*(getattr(output, field.name).float() for field in fields(cls)))
 
 
 @dataclass(frozen=True)
@@ -113,55 +91,58 @@ class VADCriterion:
         self.weights = weights or LOSS_PRESETS[preset]
         self.pc_range = tuple(float(value) for value in pc_range)
 
-    def __call__(self, output: VADOutput, targets: list[FrameTargets]) -> dict[str, Tensor]:
+    def __call__(
+        self, output: VADOutput | Predictions, targets: list[FrameTargets] | BatchTargets
+    ) -> dict[str, Tensor]:
         """Args:
             output: B samples.
-            targets: B frames; a frame may have no agent and no map element.
+            targets: B frames, or what the loader made of them on the output's device; a frame may have no agent and
+                no map element.
 
         Raises:
             FloatingPointError: the outputs are not finite.
         """
         device = output.class_logits.device
         with torch.autocast(device.type, enabled=False):
-            output = _in_float32(output)
-            batch = BatchTargets.from_frames(targets, device)
-            matches = self.match(output, batch)
-            layers = self._agent_terms(output, batch, matches.agents) | self._map_terms(output, batch, matches)
+            found = Predictions.of(output)
+            batch = targets if isinstance(targets, BatchTargets) else BatchTargets.from_frames(targets, device)
+            matches = self.match(found, batch)
+            layers = self._agent_terms(found, batch, matches.agents) | self._map_terms(found, batch, matches)
             terms = _by_layer({name: _batch_mean(values) for name, values in layers.items()})
-            terms.update(self._motion_terms(output, batch, matches.agents))
-            terms.update(self._planning_terms(output, batch))
+            terms.update(self._motion_terms(found, batch, matches.agents))
+            terms.update(self._planning_terms(found, batch))
         return terms
 
-    def match(self, output: VADOutput, batch: BatchTargets) -> BatchMatches:
+    def match(self, output: VADOutput | Predictions, batch: BatchTargets) -> BatchMatches:
         """Assigns targets to queries, each layer and sample alone; no gradient."""
         with torch.no_grad():
             agents = agent_costs(
                 output.class_logits,
                 output.boxes,
-                _pad(batch.labels, batch.n_agents),
-                _pad(batch.box_codes, batch.n_agents),
+                batch.labels[batch.agent_index],
+                batch.box_codes[batch.agent_index],
                 self.weights.cls,
                 self.weights.bbox,
             )
             lines, orders = map_costs(
                 output.map_class_logits,
                 output.map_points,
-                _pad(batch.line_labels, batch.n_lines),
-                _pad(losses.normalise_points(batch.line_points_m, self.pc_range), batch.n_lines),
+                batch.line_labels[batch.line_index],
+                losses.normalise_points(batch.line_points_m, self.pc_range)[batch.line_index],
                 self.weights.map_cls,
                 self.weights.map_pts,
             )
             found = match([agents, lines], [batch.n_agents, batch.n_lines], agents.device)
         return BatchMatches(found[0], found[1], orders)
 
-    def _agent_terms(self, output: VADOutput, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
+    def _agent_terms(self, output: Predictions, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
         labels = batch.labels[matches.flat_target]
         return {
             "loss_cls": self.weights.cls * losses.classification_loss(output.class_logits, labels, matches),
             "loss_bbox": self.weights.bbox * losses.box_loss(output.boxes, batch.box_codes, matches),
         }
 
-    def _map_terms(self, output: VADOutput, batch: BatchTargets, matches: BatchMatches) -> dict[str, Tensor]:
+    def _map_terms(self, output: Predictions, batch: BatchTargets, matches: BatchMatches) -> dict[str, Tensor]:
         labels = batch.line_labels[matches.lines.flat_target]
         target_m = losses.nearest_order(matches.orders, batch.line_points_m, matches.lines)
         target = losses.normalise_points(target_m, self.pc_range)
@@ -175,7 +156,7 @@ class VADCriterion:
             "loss_map_dir": self.weights.map_dir * losses.map_direction_loss(points_m, target_m, matches.lines),
         }
 
-    def _motion_terms(self, output: VADOutput, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
+    def _motion_terms(self, output: Predictions, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
         last = replace(matches, query=matches.query[-1:], flat_target=matches.flat_target[-1:])
         offsets, choice = losses.trajectory_losses(
             output.mode_offsets, output.mode_logits, batch.futures, batch.future_masks, last
@@ -185,7 +166,7 @@ class VADCriterion:
             "loss_traj_cls": _batch_mean(self.weights.traj_cls * choice)[0],
         }
 
-    def _planning_terms(self, output: VADOutput, batch: BatchTargets) -> dict[str, Tensor]:
+    def _planning_terms(self, output: Predictions, batch: BatchTargets) -> dict[str, Tensor]:
         plan, mask = planning_losses.select_plan(output.plans_m, batch.command), batch.ego_mask
         lines_m = losses.denormalise_points(output.map_points[-1], self.pc_range)
         line_scores = output.map_class_logits[-1].sigmoid()
@@ -206,20 +187,6 @@ class VADCriterion:
             "loss_plan_col": _batch_mean(self.weights.plan_col * collision),
             "loss_plan_dir": _batch_mean(self.weights.plan_dir * direction),
         }
-
-
-def _points(frames: list[FrameTargets]) -> int:
-    return frames[0].map_points.shape[-2]
-
-
-def _in_float32(output: VADOutput) -> VADOutput:
-    values = {name: value.float() if isinstance(value, Tensor) else value for name, value in vars(output).items()}
-    return VADOutput(**values)
-
-
-def _pad(values: Tensor, counts: list[int]) -> Tensor:
-    """(all, ...) to (B, largest count, ...); padding is 0 (columns that matching never reads)."""
-    return torch.nn.utils.rnn.pad_sequence(list(values.split(counts)), batch_first=True)
 
 
 def _batch_mean(values: Tensor) -> Tensor:

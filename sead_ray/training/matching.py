@@ -101,7 +101,7 @@ def match(costs: list[Tensor], counts: list[list[int]], device: torch.device) ->
     Raises:
         FloatingPointError: a cost is not finite, so the model's outputs are not.
     """
-    host = torch.cat([cost.detach().flatten() for cost in costs]).cpu().numpy()
+    host = _on_host(torch.cat([cost.detach().flatten() for cost in costs]))
     if not np.isfinite(host).all():
         raise FloatingPointError("the model's outputs are not finite, so nothing can be matched: training diverged")
     solved, start = [], 0
@@ -110,12 +110,24 @@ def match(costs: list[Tensor], counts: list[list[int]], device: torch.device) ->
         start += cost.numel()
     positives = [np.clip(count, 1, cost.shape[2]).astype(np.int64) for cost, count in zip(costs, counts)]
     parts = [*solved, *positives]
-    packed = torch.from_numpy(np.concatenate([part.reshape(-1) for part in parts])).to(device)
+    packed = torch.from_numpy(np.concatenate([part.reshape(-1) for part in parts]))
+    if device.type == "cuda":
+        packed = packed.pin_memory().to(device, non_blocking=True)
     on_device = [chunk.reshape(part.shape) for chunk, part in zip(packed.split([p.size for p in parts]), parts)]
     return [
         Matches(pairs[3, 0], pairs[0], pairs[1], pairs[2], positive)
         for pairs, positive in zip(on_device[: len(costs)], on_device[len(costs) :])
     ]
+
+
+def _on_host(costs: Tensor) -> NDArray[np.float32]:
+    """Through page-locked memory: a pageable copy is staged in pieces. The one place of a step that waits for a GPU."""
+    if costs.device.type != "cuda":
+        return costs.numpy()
+    host = torch.empty(costs.shape, dtype=costs.dtype, pin_memory=True)
+    host.copy_(costs, non_blocking=True)
+    torch.cuda.current_stream(costs.device).synchronize()
+    return host.numpy()
 
 
 def _assign(costs: NDArray[np.float32], counts: list[int]) -> NDArray[np.int64]:

@@ -108,3 +108,21 @@ def test_bought_frames_are_the_runs_of_clips_that_have_any() -> None:
     selections = [make_selection("a", 2, 5), make_selection("b", 0, 0), make_selection("c", 0, 1)]
     assert bought_frames(selections) == {"a": [2, 3, 4], "c": [0]}
     assert bought_frames([]) == {}
+
+
+def test_auto_precision_goes_with_any_and_others_do_not_mix(tmp_path: Path) -> None:
+    run = Store(str(tmp_path))
+    claim_config(run, with_key("train.precision", "fp32"))
+    claim_config(run, with_key("train.precision", "auto"))  # another machine, whatever suits it
+    claim_config(run, with_key("train.precision", "bf16"))
+    with pytest.raises(InputError, match=r"train\.precision"):
+        claim_config(run, with_key("train.precision", "fp32"))
+
+
+def test_a_folder_from_before_a_setting_goes_on_with_its_default(run: Store) -> None:
+    before = run.read_json(layout.CONFIG)
+    del before["train"]["deterministic"]
+    run.write_json(layout.CONFIG, before)
+    claim_config(run, RunConfig())
+    with pytest.raises(InputError, match=r"train\.deterministic"):
+        claim_config(run, with_key("train.deterministic", True))

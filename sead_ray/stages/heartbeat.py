@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import _thread
+import os
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -36,7 +37,7 @@ class Heartbeat(threading.Thread):
         while not self._ended.wait(self._lease.heartbeat_s) and not self.lost:
             self._beat()
         if self.lost and self._interrupts and not self._ended.is_set():
-            _thread.interrupt_main()
+            os.kill(os.getpid(), signal.SIGINT)  # a real signal: it ends a sleep, too
 
     def check(self, certain: bool) -> None:
         """Raises `FencedError` where the folder is lost; `certain`: asks the bucket."""

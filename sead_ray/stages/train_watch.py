@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import contextvars
+import os
+import signal
 import threading
 import time
 from collections.abc import Generator
@@ -79,7 +80,7 @@ class _Watch(threading.Thread):
                     return
                 if self._interrupts and time.monotonic() - moved > self._timeout_s:
                     self.is_stuck = True
-                    _thread.interrupt_main()
+                    os.kill(os.getpid(), signal.SIGINT)  # a real signal: it ends a sleep, too
                     return
 
     def _show(self, progress: Progress, state: dict[str, Any]) -> None:

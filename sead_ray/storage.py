@@ -129,8 +129,11 @@ class Store(Files):
     def _unreadable(self, key: str, error: Exception) -> InputError:
         return InputError(f"{self.path(key)} is not a readable Parquet file: {reason_of(error)}.")
 
-    def publish(self, key: str, facts: dict[str, Any]) -> None:
+    def publish(self, key: str, facts: dict[str, Any], anew: bool = False) -> None:
         """Publishes the folder `key`: writes its manifest, with the SHA-256 of each file directly in it, once.
+
+        Args:
+            anew: replaces an earlier publication of more than it had; for the holder of the run folder alone.
 
         Raises:
             FencedError: the folder was published with other content, or the run folder is another driver's by now.
@@ -138,6 +141,9 @@ class Store(Files):
         files = {name: self._sha256(f"{key}/{name}") for name in self.list(key) if name != MANIFEST}
         data = json_bytes({**facts, "files": files})
         manifest = f"{key}/{MANIFEST}"
+        if anew:
+            self.write_bytes(manifest, data)
+            return
         if not self.create_bytes(manifest, data) and self.read_bytes(manifest) != data:
             raise FencedError(f"{self.path(key)} was published by another driver meanwhile.")
 

@@ -23,10 +23,16 @@ class Branch(nn.Sequential):
 
 def in_float32(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`call(x)` outside of autocast."""
-    if not torch.is_autocast_enabled(x.device.type):
+    if not autocasting(x):
         return call(x)
     with torch.autocast(x.device.type, enabled=False):
         return call(x.float())
+
+
+def autocasting(x: Tensor) -> bool:
+    """Whether operations on `x` are cast; never on devices without numbers."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def class_branch(dims: int, classes: int) -> nn.Sequential:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sead_ray.config import ModelConfig
 from sead_ray.errors import InputError
 from sead_ray.model.backbone import build_image_network, load_backbone_weights
+from sead_ray.model.branches import autocasting
 from sead_ray.model.contract import FrameBatch, VADOutput
 from sead_ray.model.decoder import AgentDecoder, Agents, MapDecoder, Maps
 from sead_ray.model.encoder import BEVEncoder, scale_can_bus
@@ -130,7 +131,7 @@ class VAD(VADHead):
 def laid_out(images: Tensor) -> Tensor:
     """(N, 3, H, W) as convolutions take them fastest: oneDNN, and cuDNN in half precision, want a pixel's channels
     side by side."""
-    wanted = images.device.type == "cpu" or torch.is_autocast_enabled(images.device.type)
+    wanted = images.device.type == "cpu" or autocasting(images)
     return images.contiguous(memory_format=torch.channels_last) if wanted else images
 
 

@@ -93,12 +93,13 @@ def make_parts(
             yield answer
 
 
-def publish_clips(run: Store, parts: Sequence[str]) -> None:
-    """The clips of all `parts`, and how many there are of each role."""
+def publish_clips(run: Store, parts: Sequence[str], anew: bool = False) -> None:
+    """The clips of all `parts`, and how many there are of each role; `anew`: in place of those published before."""
     counts: Counter[str] = Counter()
     group = max(CLIP_GROUP, -(-len(parts) // MOST_GROUPS))
     run.write_groups(layout.CLIPS_FILE, _counted(joined(run, parts, group), counts), CLIP_SCHEMA)
-    run.publish(layout.CLIPS, {f"{role}_{what}": counts[f"{role}_{what}"] for role in _ROLES for what in _WHAT})
+    facts = {f"{role}_{what}": counts[f"{role}_{what}"] for role in _ROLES for what in _WHAT}
+    run.publish(layout.CLIPS, facts, anew)
 
 
 def publish_labels(run: Store, parts: Sequence[str]) -> None:

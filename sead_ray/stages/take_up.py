@@ -30,7 +30,7 @@ def take_up(run: Store, number: int) -> int:
     new = [key for key, token in came.items() if token not in there]
     if not new and run.manifest(layout.CLIPS)["pool_clips"] == known["pool"]:
         return 0
-    publish_clips(run, [layout.CLIPS_FILE, *new])
+    publish_clips(run, [layout.CLIPS_FILE, *new], anew=True)
     run.remove(layout.FEATURES)
     run.remove(layout.FEATURE_PARTS)
     say(f"round {number}: {len(new)} clip(s) of the intake join the pool")

@@ -159,7 +159,9 @@ def test_a_take_up_that_broke_off_is_completed(http: TestClient, run: Store, cli
     post(http, clip, data_root, clip_token="van-7")
     facts = run.manifest(layout.CLIPS)
     take_up(run, 0)
-    run.publish(layout.CLIPS, {name: value for name, value in facts.items() if name != "files"})  # as before it
+    run.publish(
+        layout.CLIPS, {name: value for name, value in facts.items() if name != "files"}, anew=True
+    )  # as before it
     assert take_up(run, 0) == 0
     assert run.manifest(layout.CLIPS)["pool_clips"] == 2
     assert len(rows(run)) == 3

@@ -56,7 +56,6 @@ _FREE_KEYS = {
         "checkpoint_steps",
         "max_failures",
         "max_preemptions",
-        "deterministic",
         "no_progress_timeout_s",
     },
     "score": {

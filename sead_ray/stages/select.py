@@ -171,7 +171,7 @@ def _budget(config: RunConfig, number: int, pool: PoolTable) -> Budget:
 
 
 def _excluded(run: Store, config: RunConfig) -> frozenset[str]:
-    return frozenset(config.select.exclude) | quarantined(run).keys()
+    return frozenset(config.select.exclude) | frozenset(quarantined(run))
 
 
 def _check_all_scored(run: Store, number: int, pool: PoolTable, without: frozenset[str]) -> None:

@@ -24,6 +24,7 @@ from sead_ray.fence import guarded
 from sead_ray.objects import ConflictError, Tag, read_object, write_object
 from sead_ray.stages import layout
 from sead_ray.stages.heartbeat import PATIENCE, Heartbeat
+from sead_ray.stages.interrupt import heard
 from sead_ray.stages.lease import Lease, lease_bytes, machine_key, parse_lease, process_key, require_lease
 from sead_ray.stages.progress import say
 from sead_ray.storage import Store
@@ -97,7 +98,7 @@ def _held_in_bucket(run: Store, mine: Lease) -> Generator[None, None, None]:
     heartbeat = Heartbeat(run, *_taken(run, mine))
     heartbeat.start()
     try:
-        with guarded(run.root, heartbeat.check):
+        with heard(), guarded(run.root, heartbeat.check):
             yield
     except KeyboardInterrupt:
         if heartbeat.lost:

@@ -16,6 +16,7 @@ import ray.train.torch
 
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.diagnosis import stuck
+from sead_ray.stages.interrupt import heard
 from sead_ray.stages.progress import Progress
 from sead_ray.storage import Store
 
@@ -49,7 +50,8 @@ def watched(run: Store, number: int, steps: int, timeout_s: float, asked: str) -
     watch = _Watch(run, number, steps, timeout_s)
     watch.start()
     try:
-        yield
+        with heard():
+            yield
     except KeyboardInterrupt:
         if watch.is_stuck:
             raise stuck(f"Training round {number} ended no step", timeout_s, asked) from None

@@ -13,7 +13,7 @@ from sead_ray.errors import InputError
 from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
-from sead_ray.stages.clip_pipeline import require_working_device
+from sead_ray.stages.model_actor import require_working_device
 from sead_ray.stages.progress import FORMAT_VARIABLE
 from sead_ray.stages.score import read_scores, score_pool
 from sead_ray.stages.select import read_pool

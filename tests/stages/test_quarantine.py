@@ -120,7 +120,7 @@ def test_the_file_takes_a_list_and_keeps_it(tmp_path: Path) -> None:
 
 
 def test_finishing_is_tried_again_and_gives_a_clip_up_alone() -> None:
-    from sead_ray.stages.clip_pipeline import _finished
+    from sead_ray.stages.clip_tasks import finished_or_failed
 
     seen: list[str] = []
 
@@ -132,10 +132,10 @@ def test_finishing_is_tried_again_and_gives_a_clip_up_alone() -> None:
         return [{"clip_token": token, "failed": isinstance(result, Failure)} for token, result in rows]
 
     rows = [("a", 1), ("b", 2), ("c", 3)]
-    made = _finished(rows, partial(finish, bad="b"), most=2)
+    made = finished_or_failed(rows, partial(finish, bad="b"), most=2)
     assert [(row["clip_token"], row["failed"]) for row in made] == [("a", False), ("b", True), ("c", False)]
     with pytest.raises(InputError):
-        _finished(rows, _refuse, most=2)
+        finished_or_failed(rows, _refuse, most=2)
 
 
 def _refuse(rows: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:

@@ -22,8 +22,9 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA, SELECTION_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.attempts import Failure
-from sead_ray.stages.clip_pipeline import _load, _raise_input_error
 from sead_ray.stages.clip_runner import load_clip
+from sead_ray.stages.clip_tasks import load_or_fail
+from sead_ray.stages.ray_errors import raise_as_told
 from sead_ray.stages.score import pool_tokens, score_pool
 from sead_ray.stages.select import scoring_scope
 from sead_ray.stages.train import train_model
@@ -145,12 +146,12 @@ def test_a_bucket_that_gives_nothing_is_no_clips_fault(
     with refusing_bucket("AccessDenied") as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(StorageError, match="s3://refusing-images/"):
-            _load(clip, load_clip, "s3://refusing-images/data", loop_config.image, most=2)
-    assert isinstance(_load(clip, load_clip, "/nowhere", loop_config.image, most=2), Failure)
+            load_or_fail(clip, load_clip, "s3://refusing-images/data", loop_config.image, most=2)
+    assert isinstance(load_or_fail(clip, load_clip, "/nowhere", loop_config.image, most=2), Failure)
 
 
 def test_a_full_object_store_is_told_as_one() -> None:
     error = ray.exceptions.RayTaskError("f", "traceback", ray.exceptions.OutOfDiskError("no space"))
     with pytest.raises(StorageError, match="object store is full") as caught:
-        _raise_input_error(error)
+        raise_as_told(error)
     assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sead_ray.benchmark.scoring import ScoringBenchConfig
+from sead_ray.benchmark.training import TrainingBenchConfig
 from sead_ray.config import DataConfig, RunConfig, WorldConfig
 from sead_ray.errors import InputError
 from sead_ray.model.presets import resolve
@@ -41,9 +42,9 @@ def write_pool(run: Store, root: str, config: ScoringBenchConfig) -> list[str]:
     return [row["clip_token"] for row in copies]
 
 
-def _generated(run: Store, root: str, config: ScoringBenchConfig) -> list[dict[str, Any]]:
-    """Clips of a small world, which is generated where it is not there yet."""
-    world = WorldConfig(
+def bench_world(config: ScoringBenchConfig | TrainingBenchConfig) -> WorldConfig:
+    """The small world that a measurement takes its images from."""
+    return WorldConfig(
         generate=True,
         scenes=config.scenes,
         frames=config.scene_frames,
@@ -52,8 +53,12 @@ def _generated(run: Store, root: str, config: ScoringBenchConfig) -> list[dict[s
         val_share=0.25,
         seed=config.seed,
     )
+
+
+def _generated(run: Store, root: str, config: ScoringBenchConfig) -> list[dict[str, Any]]:
+    """Clips of a small world, which is generated where it is not there yet."""
     base = run.below("base")
-    settings = RunConfig(run_dir=base.root, data=DataConfig(root=root), world=world, image=config.image)
+    settings = RunConfig(run_dir=base.root, data=DataConfig(root=root), world=bench_world(config), image=config.image)
     ensure_world(settings)
     prepare(base, settings)
     return list(base.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA))

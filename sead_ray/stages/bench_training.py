@@ -17,10 +17,11 @@ from safetensors.torch import save_file
 
 from sead_ray.benchmark.gpu_sampler import GpuSampler
 from sead_ray.benchmark.training import TrainingBenchConfig, bench_steps, training_model
-from sead_ray.config import DataConfig, RunConfig, WorldConfig
+from sead_ray.config import DataConfig, RunConfig
 from sead_ray.errors import InputError
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
+from sead_ray.stages.bench_pool import bench_world
 from sead_ray.stages.cluster import connect, device_for, gpus_each
 from sead_ray.stages.prepare import ensure_world, prepare
 from sead_ray.stages.progress import say
@@ -85,15 +86,6 @@ def _data(run: Store, config: TrainingBenchConfig) -> dict[str, list[int]]:
 
 def _run_config(run: Store, config: TrainingBenchConfig, **train: Any) -> RunConfig:
     """`train`: what differs from the configured training."""
-    world = WorldConfig(
-        generate=True,
-        scenes=config.scenes,
-        frames=config.scene_frames,
-        image_width=config.image_width,
-        image_height=config.image_height,
-        val_share=0.25,
-        seed=config.seed,
-    )
     model = config.model
     if config.pretrained:
         model = model.model_copy(update={"backbone_weights": run.path(BACKBONE)})
@@ -101,7 +93,7 @@ def _run_config(run: Store, config: TrainingBenchConfig, **train: Any) -> RunCon
         run_dir=run.root,
         seed=config.seed,
         data=DataConfig(root=Store(config.root).root),
-        world=world,
+        world=bench_world(config),
         image=config.image,
         model=model,
         train=config.train.model_copy(update=train),

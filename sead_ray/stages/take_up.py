@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.preparation import publish_clips
@@ -25,10 +23,11 @@ def take_up(run: Store, number: int) -> int:
     came = intake_tokens(run)
     if not came:
         return 0
-    known = Counter(row["split"] for row in run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns=["split"]))
-    there = {row["clip_token"] for row in run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns=["clip_token"])}
-    new = [key for key, token in came.items() if token not in there]
-    if not new and run.manifest(layout.CLIPS)["pool_clips"] == known["pool"]:
+    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns=["clip_token", "split"])
+    splits = {row["clip_token"]: row["split"] for row in rows}
+    new = [key for key, token in came.items() if token not in splits]
+    n_pool = sum(split == "pool" for split in splits.values())
+    if not new and run.manifest(layout.CLIPS)["pool_clips"] == n_pool:
         return 0
     publish_clips(run, [layout.CLIPS_FILE, *new], anew=True)
     run.remove(layout.FEATURES)

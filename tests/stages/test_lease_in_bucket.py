@@ -6,13 +6,10 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,8 +20,8 @@ from sead_ray.stages.heartbeat import PATIENCE
 from sead_ray.stages.lease import Lease, lease_bytes, read_lease
 from sead_ray.stages.lock import driver_lock
 from sead_ray.storage import Store
+from tests.stages.holder import holding
 
-REPOSITORY = Path(__file__).parents[2]
 BEAT_S = 0.2
 HOLDER = """
 import sys
@@ -44,17 +41,8 @@ except FencedError as error:
 """
 
 
-@contextmanager
-def held_by_another_process(run: Store, beat_s: float = BEAT_S) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", HOLDER, run.root, str(beat_s)]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "held\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+def held_by_another_process(run: Store, beat_s: float = BEAT_S) -> AbstractContextManager[subprocess.Popen[str]]:
+    return holding(HOLDER, run.root, str(beat_s))
 
 
 @pytest.fixture

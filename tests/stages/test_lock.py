@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -17,8 +15,8 @@ from sead_ray.stages import layout
 from sead_ray.stages.lease import read_lease
 from sead_ray.stages.lock import driver_lock
 from sead_ray.storage import Store
+from tests.stages.holder import holding
 
-REPOSITORY = Path(__file__).parents[2]
 HOLDER = """
 import sys
 from sead_ray.stages.lock import driver_lock
@@ -29,18 +27,8 @@ with driver_lock(Store(sys.argv[1])):
 """
 
 
-@contextmanager
-def held_by_another_process(run: Store) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", HOLDER, run.root]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "held\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+def held_by_another_process(run: Store) -> AbstractContextManager[subprocess.Popen[str]]:
+    return holding(HOLDER, run.root)
 
 
 @pytest.fixture

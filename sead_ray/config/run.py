@@ -1,0 +1,29 @@
+"""Settings of one run, all sections together."""
+
+from __future__ import annotations
+
+from sead_ray.config.data import DataConfig, LabelConfig, PrepareConfig, WorldConfig
+from sead_ray.config.model import ImageConfig, ModelConfig
+from sead_ray.config.schema import Schema
+from sead_ray.config.score import ScoreConfig
+from sead_ray.config.select import SelectConfig
+from sead_ray.config.train import EvaluateConfig, TrainConfig
+
+
+class RunConfig(Schema):
+    """One run: a pool, a budget, rounds."""
+
+    run_dir: str = "runs/default"
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    world: WorldConfig = WorldConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    image: ImageConfig = ImageConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    score: ScoreConfig = ScoreConfig()
+    select: SelectConfig = SelectConfig()
+    labels: LabelConfig = LabelConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    notice: str = ""
+    """A sentence printed with the result, such as what a demo does not prove."""

@@ -30,7 +30,7 @@ def can_decode() -> bool:
     if not torch.cuda.is_available() or importlib.util.find_spec("torchvision") is None:
         return False
     try:
-        _decode(torch.device("cuda"), [_tensor(_small_picture())])
+        _decode(torch.device("cuda"), _tensors([_small_picture()]))
     except (ImportError, AttributeError, RuntimeError):
         return False
     return True
@@ -54,7 +54,7 @@ def images_on_device(
         try:
             # RuntimeError: of a picture, here or where pictures of unequal size are stacked; or of the device, and then
             # what follows fails too.
-            return resize_and_normalise(torch.stack(_decode(device, [_tensor(data) for data in encoded])), geometry)
+            return resize_and_normalise(torch.stack(_decode(device, _tensors(encoded))), geometry)
         except RuntimeError:
             pass
     pixels, valid_height = decode_images([data.tobytes() for data in encoded], keys, geometry, config)
@@ -119,10 +119,9 @@ def _axis_taps(source: int, target: int, device: torch.device) -> Taps:
         return Taps(*(torch.from_numpy(number.astype(np.int32)).to(device) for number in numbers))
 
 
-def _tensor(data: NDArray[np.uint8]) -> Tensor:
-    out = torch.empty(len(data), dtype=torch.uint8)
-    out.numpy()[:] = data  # Ray's object store is read-only, and torch has no such tensors
-    return out
+def _tensors(files: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
+    """Parts of one copy: Ray's object store is read-only, and torch has no such tensors."""
+    return list(torch.from_numpy(np.concatenate(files)).split([len(file) for file in files]))
 
 
 def _decode(device: torch.device, files: list[Tensor]) -> list[Tensor]:

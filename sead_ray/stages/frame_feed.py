@@ -22,7 +22,7 @@ from sead_ray.nuscenes.device_images import images_on_device
 from sead_ray.nuscenes.images import ImageGeometry, normalise
 from sead_ray.stages.encoded_clip import EncodedImages
 
-FRAMES_AHEAD = 3  # of the one that the device has finished
+FRAMES_AHEAD = 6  # of the one that the device has finished: what Python's other threads may hold up
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,13 @@ class Seconds(Answer):
     """Reading the body; from storage, fetching the images too."""
     validation: float
     decode: float
+    """And each frame's way into the object store."""
     queue: float
     """Waiting for the model, and the way there and back."""
     model: float
-    """For all clips that went through it together."""
+    """For all clips that went through it together; most of the shift is computed meanwhile."""
     shift: float
+    """What was left of it, and the rest of the score."""
     answer: float
 
 

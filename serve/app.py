@@ -8,11 +8,14 @@ GPU where there is one. They scale apart, and a hostile image can only hurt the 
 import asyncio
 import logging
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 import click
+import numpy as np
 import ray
 from fastapi import FastAPI
+from numpy.typing import NDArray
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
@@ -97,6 +100,8 @@ class Model:
         return await self._shelf.try_out(ref, beside)
 
     async def score(self, ref: ModelRef, loaded: LoadedClip) -> Scored:
+        if isinstance(loaded.images[0], ray.ObjectRef):  # from the object store: views of its memory
+            loaded = replace(loaded, images=await asyncio.to_thread(ray.get, list(loaded.images)))
         return await (await self._shelf.get(ref)).score(loaded)
 
     async def step(self, ref: ModelRef, given: FrameInput, history: Tensor | None) -> FrameStep:
@@ -115,6 +120,10 @@ class RemoteScorer:
 
     async def info(self) -> ModelInfo:
         return self._info
+
+    def keep(self, frame: NDArray[np.uint8]) -> Any:
+        """Into the object store while other frames are decoded; the clip then travels as references."""
+        return ray.put(frame) if ray.is_initialized() else frame
 
     async def score(self, loaded: LoadedClip) -> Scored:
         return await _answer(self._handle.score.remote(self._ref, loaded))

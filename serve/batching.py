@@ -40,7 +40,7 @@ class _Waiting:
     @property
     def shape(self) -> tuple[Any, ...]:
         """Clips of other image sizes cannot share a batch."""
-        return (*self.loaded.images.shape[1:], self.loaded.geometry.height)
+        return (self.loaded.geometry.padded_height, self.loaded.geometry.width, self.loaded.geometry.height)
 
 
 class Batcher:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from serve.schemas import CameraIn, ClipIn, FrameIn, MountIn, PoseIn
 from serve.validate import clip_cameras
 
 CanSource = Literal["given", "zeros"]
+Keep = Callable[[NDArray[np.uint8]], Any]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class CheckedClip:
         return len(self.clip.frames) * len(CAMERAS) * self.geometry.padded_height * self.geometry.width * 3
 
 
+def as_it_is(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return frame
+
+
 @dataclass(frozen=True)
 class Decoded:
     """A clip ready for the model."""
@@ -62,14 +68,19 @@ def check_images(
     clip_in: ClipIn, images: Mapping[str, bytes], image: ImageConfig, limits: ServeConfig, root: str = ""
 ) -> CheckedClip:
     """The sizes of the images by their headers. Raises `ApiError` 422."""
-    width, height = common_size(clip_cameras(clip_in.frames, root), images, limits)
+    cameras = clip_cameras(clip_in.frames, root)
+    width, height = common_size(cameras, images, limits, pool=_threads("check", limits.decode_threads))
     clip = to_clip(clip_in, width, height)
     can_bus: CanSource = "zeros" if clip_in.frames[0].can is None else "given"
     return CheckedClip(clip_in, images, clip, image_geometry(clip.frames[0], image), can_bus, root)
 
 
-def decode_clip(checked: CheckedClip, image: ImageConfig, limits: ServeConfig) -> Decoded:
-    """All pixels of the clip. Raises `ApiError` 422: too many, or an image that cannot be decoded."""
+def decode_clip(checked: CheckedClip, image: ImageConfig, limits: ServeConfig, keep: Keep = as_it_is) -> Decoded:
+    """All pixels of the clip, a frame each. Raises `ApiError` 422: too many, or an image that cannot be decoded.
+
+    Args:
+        keep: what becomes of each frame once it is decoded, in the thread that did it.
+    """
     geometry, frames = checked.geometry, checked.clip_in.frames
     if checked.decoded_bytes > limits.max_decoded_bytes:
         raise ApiError(
@@ -79,17 +90,52 @@ def decode_clip(checked: CheckedClip, image: ImageConfig, limits: ServeConfig) -
             "one clip; send it as a job.",
             f"{checked.root}frames",
         )
-    cameras = clip_cameras(frames, checked.root)
-    pixels = decode_cameras(cameras, checked.images, geometry, image, _threads(limits.decode_threads))
-    pixels = pixels.reshape(len(frames), len(CAMERAS), *pixels.shape[1:])
-    return Decoded(LoadedClip(checked.clip, pixels, geometry), checked.can_bus)
+    work = _FramesToDecode(clip_cameras(frames, checked.root), checked.images, geometry, image, keep)
+    for _ in _threads("decode", limits.decode_threads).map(work.decode, range(len(work.cameras))):
+        pass
+    return Decoded(LoadedClip(checked.clip, tuple(work.frames), geometry), checked.can_bus)
 
 
-@lru_cache(maxsize=1)
-def _threads(wanted: int | None) -> ThreadPoolExecutor:
+@lru_cache(maxsize=2)
+def _threads(name: str, wanted: int | None) -> ThreadPoolExecutor:
     """Shared by all clips, so that two at a time do not take twice the cores."""
     cv2.setNumThreads(1)  # or each resize would take all of them
-    return ThreadPoolExecutor(wanted or min(8, os.cpu_count() or 1), "decode")
+    return ThreadPoolExecutor(wanted or min(8, os.cpu_count() or 1), name)
+
+
+class _FramesToDecode:
+    """The images of a clip, for any number of threads; whoever ends a frame hands it on while others go on decoding.
+
+    A clip's pixels are never one piece of memory here: its frames take and return what the allocator keeps, while so
+    large a piece would be brought in and given back page by page for each clip.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[tuple[CameraIn, str]],
+        images: Mapping[str, bytes],
+        geometry: ImageGeometry,
+        config: ImageConfig,
+        keep: Keep,
+    ) -> None:
+        self.cameras, self._images, self._geometry, self._config, self._keep = cameras, images, geometry, config, keep
+        n_frames = len(cameras) // len(CAMERAS)
+        self.frames: list[Any] = [None] * n_frames
+        self._left = [len(CAMERAS)] * n_frames
+        self._lock = threading.Lock()
+
+    def decode(self, index: int) -> None:
+        """One image. Raises `ApiError` 422."""
+        t, row = divmod(index, len(CAMERAS))
+        with self._lock:
+            if self.frames[t] is None:
+                self.frames[t] = _room(len(CAMERAS), self._geometry)
+        decode_camera(*self.cameras[index], self._images, self._geometry, self._config, self.frames[t][row])
+        with self._lock:
+            self._left[t] -= 1
+            is_whole = not self._left[t]
+        if is_whole:
+            self.frames[t] = self._keep(self.frames[t])
 
 
 def decode_cameras(
@@ -97,25 +143,30 @@ def decode_cameras(
     images: Mapping[str, bytes],
     geometry: ImageGeometry,
     config: ImageConfig,
-    pool: ThreadPoolExecutor | None = None,
 ) -> NDArray[np.uint8]:
-    """(cameras, padded_height, width, 3) uint8 RGB; `ApiError` 422 names the field of the first image that is broken.
-
-    Args:
-        pool: its threads share the work; None: this thread does it.
-    """
-    out = np.empty((len(cameras), geometry.padded_height, geometry.width, 3), np.uint8)
-
-    def decode(index: int) -> None:
-        camera, field = cameras[index]
-        try:
-            decode_images([images[camera.image]], [camera.image[:200]], geometry, config, out[index][None])
-        except InputError as error:
-            raise ApiError(422, str(error), f"{field}.image") from None
-
-    for _ in (pool.map if pool else map)(decode, range(len(cameras))):
-        pass
+    """(cameras, padded_height, width, 3) uint8 RGB; `ApiError` 422 names the field of the first broken image."""
+    out = _room(len(cameras), geometry)
+    for (camera, field), row in zip(cameras, out):
+        decode_camera(camera, field, images, geometry, config, row)
     return out
+
+
+def decode_camera(
+    camera: CameraIn,
+    field: str,
+    images: Mapping[str, bytes],
+    geometry: ImageGeometry,
+    config: ImageConfig,
+    out: NDArray[np.uint8],
+) -> None:
+    try:
+        decode_images([images[camera.image]], [camera.image[:200]], geometry, config, out[None])
+    except InputError as error:
+        raise ApiError(422, str(error), f"{field}.image") from None
+
+
+def _room(n_images: int, geometry: ImageGeometry) -> NDArray[np.uint8]:
+    return np.empty((n_images, geometry.padded_height, geometry.width, 3), np.uint8)
 
 
 def to_clip(clip_in: ClipIn, width: int, height: int) -> Clip:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 
 from sead_ray.config import ServeConfig
 from serve.errors import ApiError
@@ -11,6 +14,7 @@ from serve.schemas import CameraIn
 
 Named = Sequence[tuple[CameraIn, str]]  # cameras and their field paths
 MIN_SIDE = 16
+TOGETHER = 16  # images that a thread looks at before it hands over
 FOCAL_RANGE = (0.05, 50.0)  # of the image's width: 169 degrees to 1 degree of view
 Size = tuple[int, int]
 
@@ -29,14 +33,22 @@ def check_references(cameras: Named, images: Mapping[str, bytes]) -> None:
         raise ApiError(422, f"No camera names the images part {unused[0][:200]!r}.", "images")
 
 
-def common_size(cameras: Named, images: Mapping[str, bytes], limits: ServeConfig, common: Size | None = None) -> Size:
+def common_size(
+    cameras: Named,
+    images: Mapping[str, bytes],
+    limits: ServeConfig,
+    common: Size | None = None,
+    pool: ThreadPoolExecutor | None = None,
+) -> Size:
     """(width, height) that the headers of all images agree on, and their cameras where they say so.
 
     Args:
         common: what they must agree with, such as the frames before.
+        pool: its threads share the work; None: this thread does it.
     """
-    for camera, field in cameras:
-        size = _size(images[camera.image], camera.image[:200], f"{field}.image", limits)
+    parts = [cameras[start : start + TOGETHER] for start in range(0, len(cameras), TOGETHER)]
+    sizes = (pool.map if pool else map)(partial(_sizes, images=images, limits=limits), parts)
+    for (camera, field), size in zip(cameras, chain.from_iterable(sizes)):
         said = (camera.width or size[0], camera.height or size[1])
         common = common or size
         for expected, source in ((said, "its camera says"), (common, "the clip's first has")):
@@ -46,6 +58,10 @@ def common_size(cameras: Named, images: Mapping[str, bytes], limits: ServeConfig
         _check_intrinsics(camera, size, f"{field}.intrinsics")
     assert common is not None
     return common
+
+
+def _sizes(cameras: Named, images: Mapping[str, bytes], limits: ServeConfig) -> list[Size]:
+    return [_size(images[camera.image], camera.image[:200], f"{field}.image", limits) for camera, field in cameras]
 
 
 def _size(data: bytes, name: str, field: str, limits: ServeConfig) -> Size:

@@ -38,7 +38,7 @@ def clip_work(load: Callable[[], CheckedClip], served: Served, limits: ServeConf
 
 async def score_whole(checked: CheckedClip, served: Served, limits: ServeConfig, split: Split) -> ClipScore:
     with split.part("decode"):
-        decoded = await run_in_threadpool(decode_clip, checked, served.info.image, limits)
+        decoded = await run_in_threadpool(decode_clip, checked, served.info.image, limits, served.scorer.keep)
     there = Split()
     with there.part("queue"):
         scored = await served.scorer.score(decoded.loaded)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -16,18 +17,18 @@ from sead_ray.config import ServeConfig
 from sead_ray.errors import InputError
 from sead_ray.model.inference import InferenceModel, precision_on
 from sead_ray.model.weights import CARD, load_model, read_card
-from sead_ray.records import Clip, ClipScore
-from sead_ray.scoring.features import FrameFeatures
+from sead_ray.records import ClipScore
 from sead_ray.stages import layout, serve_metrics
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip
 from sead_ray.stages.frame_step import FrameInput, FrameStep, frame_input, step_frame
 from sead_ray.stages.promote import newest_round
 from sead_ray.stages.registry import Registry
-from sead_ray.stages.score import clip_features, score_features
+from sead_ray.stages.score import packed_features, score_features
 from sead_ray.storage import Store
 from sead_ray.wire import ModelInfo
 from serve.batching import Abandoned, Batcher
 from serve.canary import canary_clip
+from serve.shift_meanwhile import ClipResult, ShiftMeanwhile
 
 BATCH_CLIPS = {"cuda": 8, "cpu": 2}  # as when a pool is scored
 
@@ -42,7 +43,8 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class Scored:
-    """A clip's score; seconds of the model (for all clips that went with it) and of the shift; how many went."""
+    """A clip's score; seconds of the model (for all clips that went with it), and of what was left of the shift after
+    it; how many went."""
 
     score: ClipScore
     seconds: float
@@ -54,6 +56,10 @@ class Scorer(Protocol):
     """What the HTTP layer knows of a model. All methods may raise `ApiError` 503."""
 
     async def info(self) -> ModelInfo: ...
+
+    def keep(self, frame: NDArray[np.uint8]) -> Any:
+        """A decoded frame, (6, H, W, 3), to what `score` takes in its place. Called in the thread that decoded it."""
+        ...
 
     async def score(self, loaded: LoadedClip) -> Scored: ...
 
@@ -91,13 +97,13 @@ class LocalScorer:
     async def info(self) -> ModelInfo:
         return self._info
 
+    def keep(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return frame
+
     async def score(self, loaded: LoadedClip) -> Scored:
         computed = await self._batcher.submit(loaded)
         started = time.perf_counter()  # in a thread of its own: the model goes on with the next clips
-        info = self._info
-        score = await asyncio.to_thread(
-            score_features, loaded.clip.clip_token, computed.result, info.model_version, info.score
-        )
+        score = await asyncio.to_thread(self._score, loaded.clip.clip_token, computed.result)
         serve_metrics.observe("sead_serve_batch_clips", computed.n_clips)
         return Scored(score, computed.seconds, time.perf_counter() - started, computed.n_clips)
 
@@ -115,8 +121,7 @@ class LocalScorer:
         for n_clips in self._batch_sizes():
             async with self._turn:
                 results = await asyncio.to_thread(self._features, [canary] * n_clips, lambda: False)
-        score, info = results[0], self._info
-        return await asyncio.to_thread(score_features, "canary", score, info.model_version, info.score)
+        return await asyncio.to_thread(self._score, "canary", results[0])
 
     async def check(self) -> None:
         """Runs one frame through the model, unless it is at work. Raises where it cannot, or gives no numbers."""
@@ -137,9 +142,7 @@ class LocalScorer:
             sizes.append(1 << (sizes[-1] - 1).bit_length() - 1)
         return sizes
 
-    def _features(
-        self, clips: Sequence[LoadedClip], is_abandoned: Callable[[], bool]
-    ) -> list[tuple[Clip, list[FrameFeatures]]]:
+    def _features(self, clips: Sequence[LoadedClip], is_abandoned: Callable[[], bool]) -> list[ClipResult]:
         def mark(_: str) -> None:
             if is_abandoned():
                 raise Abandoned
@@ -147,9 +150,15 @@ class LocalScorer:
         rows = None
         if self._device.startswith("cuda"):
             rows = min(size for size in self._batch_sizes() if size >= len(clips))
-        info = self._info
-        with ClipBatch(clips, self._device, rows) as batch:
-            return clip_features(self._model, info.model_version, batch, self._device, info.score, mark)
+        config = self._info.score
+        with ClipBatch(clips, self._device, rows) as batch, ShiftMeanwhile(clips, self._device, config) as shifts:
+            for active, packed in packed_features(self._model, batch, self._device, config, mark):
+                shifts.take(active, packed)
+            return shifts.results()
+
+    def _score(self, token: str, result: ClipResult) -> ClipScore:
+        clip, frames, shifts = result
+        return score_features(token, (clip, frames), self._info.model_version, self._info.score, shifts)
 
     def _step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
         info = self._info

@@ -28,20 +28,20 @@ class LoadedClip:
     """A clip with its images.
 
     Attributes:
-        images: (T, 6, H, W, 3) uint8 RGB, padded; rows from `geometry.height` on are padding. Or the files, which the
-            device decodes.
+        images: (T, 6, H, W, 3) uint8 RGB, padded, in one array or one a frame; rows from `geometry.height` on are
+            padding. Or the files, which the device decodes.
         decode_s: seconds that decoding, or reading, took.
     """
 
     clip: Clip
-    images: NDArray[np.uint8] | EncodedImages
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8] | EncodedImages
     geometry: ImageGeometry
     decode_s: float = 0.0
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """The decoded images; only of a clip whose images are decoded."""
-        assert not isinstance(self.images, EncodedImages)
+        """The decoded images; only of a clip whose images are decoded, into one array."""
+        assert isinstance(self.images, np.ndarray)
         return self.images
 
     @cached_property

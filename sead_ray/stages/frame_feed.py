@@ -35,7 +35,7 @@ class ClipArrays:
         commands: (T,) int64.
     """
 
-    images: NDArray[np.uint8] | EncodedImages
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8] | EncodedImages
     lidar2img: NDArray[np.float32]
     can_bus: NDArray[np.float64]
     commands: NDArray[np.int64]

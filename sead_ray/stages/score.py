@@ -27,6 +27,7 @@ from sead_ray.records import Clip, ClipScore
 from sead_ray.schemas import CLIP_SCHEMA, SCORE_SCHEMA
 from sead_ray.scoring.clip_score import failed_score, score_clip
 from sead_ray.scoring.features import FrameFeatures, PackedFeatures, pack_features, unpack_features
+from sead_ray.scoring.shift import ClipShifts
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.attempts import Failure
 from sead_ray.stages.clip_pipeline import REAL_PARTS, Parts, run_pipeline
@@ -216,16 +217,10 @@ def clip_features(
 
     They leave the device together at the end, so that no frame waits for the one before. `mark`: see `run_clips`.
     """
-    commands = _commands_on_device(clips, device)
-    bev_hw = model.bev_hw if config.bev_shift else None
     owners: list[int] = []
     packed: list[PackedFeatures] = []
-    for t, active, output in run_clips(model, clips, device, mark):
-        mounting = None
-        if config.distance_from == "ego":
-            mounting = [clips[index].clip.frames[t].ego_from_lidar.matrix for index in active]
-        commanded = commands[t] if len(active) == len(clips) else torch.stack([commands[t, index] for index in active])
-        packed.append(pack_features(output, commanded, config, mounting, bev_hw))
+    for active, features in packed_features(model, clips, device, config, mark):
+        packed.append(features)
         owners += active
     frames: list[list[FrameFeatures]] = [[] for _ in clips]
     if packed:
@@ -233,6 +228,24 @@ def clip_features(
         for index, features in zip(owners, unpack_features(flat, packed[0].shapes)):
             frames[index].append(features)
     return [(loaded.clip, items) for loaded, items in zip(clips, frames)]
+
+
+def packed_features(
+    model: Any,
+    clips: Sequence[LoadedClip],
+    device: str,
+    config: ScoreConfig,
+    mark: Callable[[str], None] = lambda _: None,
+) -> Iterator[tuple[list[int], PackedFeatures]]:
+    """Of each frame of the clips in lockstep: which clips have it, and their reduced features, still on the device."""
+    commands = _commands_on_device(clips, device)
+    bev_hw = model.bev_hw if config.bev_shift else None
+    for t, active, output in run_clips(model, clips, device, mark):
+        mounting = None
+        if config.distance_from == "ego":
+            mounting = [clips[index].clip.frames[t].ego_from_lidar.matrix for index in active]
+        commanded = commands[t] if len(active) == len(clips) else torch.stack([commands[t, index] for index in active])
+        yield active, pack_features(output, commanded, config, mounting, bev_hw)
 
 
 def _commands_on_device(clips: Sequence[LoadedClip], device: str) -> Tensor:
@@ -243,18 +256,26 @@ def _commands_on_device(clips: Sequence[LoadedClip], device: str) -> Tensor:
     return torch.from_numpy(commands).to(device)
 
 
-def _clip_score(clip: Any, frames: list[FrameFeatures], version: str, config: ScoreConfig) -> ClipScore:
+def _clip_score(
+    clip: Any, frames: list[FrameFeatures], version: str, config: ScoreConfig, shifts: ClipShifts | None = None
+) -> ClipScore:
     poses = clip.global_from_lidar
     futures = [ego_future(poses, t) for t in range(len(clip.frames))]
     timestamps_us = [frame.timestamp_us for frame in clip.frames]
-    return score_clip(clip.clip_token, timestamps_us, frames, futures, version, config)
+    return score_clip(clip.clip_token, timestamps_us, frames, futures, version, config, shifts)
 
 
-def score_features(token: str, result: Any, version: str, config: ScoreConfig) -> ClipScore:
-    """Feature shift of one clip (CPU) from what `clip_features` gave for it, or the record of its failure."""
+def score_features(
+    token: str, result: Any, version: str, config: ScoreConfig, shifts: ClipShifts | None = None
+) -> ClipScore:
+    """Feature shift of one clip (CPU) from what `clip_features` gave for it, or the record of its failure.
+
+    Args:
+        shifts: of its frames, where they are known already.
+    """
     if isinstance(result, Failure):
         return replace(failed_score(token, version, result.reason), status=QUARANTINED)
-    return _clip_score(*result, version, config)
+    return _clip_score(*result, version, config, shifts)
 
 
 def _score_all(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sead_ray.config import ImageConfig
@@ -88,7 +87,7 @@ def test_other_image_sizes_go_apart():
         model = Model()
         model.go.set()
         batcher = Batcher(model, 4, asyncio.Lock(), wait_s=0.05)
-        other = replace(CANARY, images=np.concatenate([CANARY.images] * 2, axis=3))
+        other = canary_clip(ImageConfig(width=64))
         await asyncio.gather(*(batcher.submit(item) for item in (CANARY, other, CANARY)))
         assert [len(names) for names in model.calls] == [2, 1]
 

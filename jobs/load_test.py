@@ -47,9 +47,9 @@ def text(result: dict[str, Any]) -> str:
     if "faults" in result:
         faults = result["faults"]
         lines.append(
-            f"faults: {faults['tried_again']} requests were tried again, "
-            f"{faults['tried_again_while_models_changed']} while models changed; scores of each model "
-            f"{faults['scores_of_each_model']}"
+            f"faults: requests tried again after {faults['tried_again_after']} (status: how many; 0: no answer), "
+            f"{faults['failed_first_while_models_changed']} for another reason than 429 while models changed; least and "
+            f"largest score of each model {faults['scores_of_each_model']}"
         )
     return "\n".join(lines)
 

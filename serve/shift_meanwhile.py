@@ -29,7 +29,7 @@ class ShiftMeanwhile:
         self._features: list[list[FrameFeatures]] = [[] for _ in clips]
         self._shifts: list[ClipShifts | None] = [None] * len(clips)
         self._is_finite = [True] * len(clips)
-        self._stream = torch.cuda.Stream(device) if device.startswith("cuda") else None
+        self._stream = torch.cuda.Stream(torch.device(device)) if device.startswith("cuda") else None
         self._given: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._is_left = False

@@ -37,7 +37,7 @@ class Outcome:
     """
     Attributes:
         started_s: since the beginning of the load. status: of the last try; `NO_ANSWER`: none came.
-        is_mine: the answer names the clip that was sent. tries: how often it was sent.
+        is_mine: the answer names the clip that was sent. before: statuses of the tries before the last one.
     """
 
     name: str
@@ -47,7 +47,11 @@ class Outcome:
     is_mine: bool = False
     model_version: str = ""
     score: float | None = None
-    tries: int = 1
+    before: tuple[int, ...] = ()
+
+    @property
+    def tries(self) -> int:
+        return 1 + len(self.before)
 
 
 class Load:
@@ -100,6 +104,7 @@ class Load:
         self.n_sent += 1
         name = f"load-{self.n_sent:06d}"
         parts, sent = self._request.parts(name), time.perf_counter()
+        before: list[int] = []
         for attempt in range(1, self._tries + 1):
             wait_s = min(LONGEST_WAIT_S, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
             try:
@@ -109,10 +114,11 @@ class Load:
                 status, answer = NO_ANSWER, {}
             if status not in (*RETRIED, NO_ANSWER) or attempt == self._tries:
                 break
+            before.append(status)
             await asyncio.sleep(wait_s)
         seconds = time.perf_counter() - sent
         mine = answer.get("clip_token") == name
-        facts = (answer.get("model_version", ""), answer.get("score"), attempt)
+        facts = (answer.get("model_version", ""), answer.get("score"), tuple(before))
         self.outcomes.append(Outcome(name, sent - started, seconds, status, mine, *facts))
 
 
@@ -132,6 +138,10 @@ def summary(load: Load) -> dict[str, Any]:
         "refused_s": quantiles_s([item.seconds for item in outcomes if item.status == 429]),
         "models": dict(Counter(item.model_version for item in answered)),
         "tries_at_most": max((item.tries for item in outcomes), default=0),
+        "tried_again_after": {
+            str(status): sum(status in item.before for item in outcomes)
+            for status in sorted({status for item in outcomes for status in item.before})
+        },
     }
 
 

@@ -21,7 +21,7 @@ from sead_ray.stages.progress import say
 from sead_ray.stages.registry import Registry
 from sead_ray.storage import Store
 
-ADMITTED = 4  # two batches of two clips: what a service on a CPU admits
+ADMITTED = 4  # a replica: two batches of two clips, what a service on a CPU admits
 TRIES = 12  # of a request while replicas die: some minutes
 FAULT_LOAD = 0.5  # of the capacity, while things break
 SMALL = {"bev_h": 20, "bev_w": 10, "agent_queries": 20, "map_instances": 10, "embed_dims": 32, "ffn_dims": 64}
@@ -46,8 +46,8 @@ class LoadTestConfig(Schema):
     """Then, at half the capacity: kill the model's replica, kill it twice more, switch the model, roll back."""
     fault_s: float = Field(default=20.0, gt=0)
     """Between two faults."""
-    serve: ServeConfig = ServeConfig()
-    """Arguments of the service that differ from its defaults."""
+    serve: ServeConfig = ServeConfig(replicas=2)
+    """Arguments of the service that differ from its defaults; of two replicas one goes on while the other is dead."""
     seed: int = 0
 
 
@@ -68,7 +68,7 @@ def load_test(config: LoadTestConfig, command: str) -> dict[str, Any]:
 
 
 def _rates(url: str, request: Request, config: LoadTestConfig) -> dict[str, Any]:
-    at_once = config.serve.max_requests or ADMITTED
+    at_once = config.serve.max_requests or ADMITTED * config.serve.replicas
     say(f"capacity: {at_once} requests at a time for {config.capacity_s:g} s")
     asyncio.run(Load(url, request).closed(1, min(5.0, config.capacity_s)))  # everything is warm then
     capacity = asyncio.run(Load(url, request).closed(at_once, config.capacity_s))
@@ -120,14 +120,14 @@ async def _faults(
         "per_s": round(per_s, 3),
         "faults_at_s": times,
         **summary(load),
-        "tried_again": sum(item.tries > 1 for item in load.outcomes),
-        "tried_again_while_models_changed": _retried_after(load.outcomes, times["switch the model"]),
+        "failed_first_while_models_changed": _failed_after(load.outcomes, times["switch the model"]),
         "scores_of_each_model": _spread(load.outcomes),
     }
 
 
-def _retried_after(outcomes: list[Outcome], at_s: float) -> int:
-    return sum(item.tries > 1 for item in outcomes if item.started_s >= at_s)
+def _failed_after(outcomes: list[Outcome], at_s: float) -> int:
+    """Requests that got another refusal than 429 before their answer."""
+    return sum(any(status != 429 for status in item.before) for item in outcomes if item.started_s >= at_s)
 
 
 def _spread(outcomes: list[Outcome]) -> dict[str, list[float]]:

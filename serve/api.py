@@ -41,8 +41,9 @@ def build_api(models: Models, limits: ServeConfig, bound_to: str | None = LOOPBA
         description="Feature shift and key frames of driving clips (SEAD)",
         lifespan=partial(_lifespan, models),
     )
-    api.include_router(score_router(models, limits, authority, gate, open_door(limits)))
-    api.include_router(job_router(models, limits, authority))
+    door = open_door(limits)
+    api.include_router(score_router(models, limits, authority, gate, door))
+    api.include_router(job_router(models, limits, authority, door))
     api.include_router(session_router(models, limits, authority, gate))
     api.include_router(model_router(models, authority))
     api.include_router(health_router(models))

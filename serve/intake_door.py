@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from typing import Annotated
 
+from fastapi import Query
 from starlette.concurrency import run_in_threadpool
 
 from sead_ray.config import ServeConfig
@@ -17,6 +19,9 @@ from sead_ray.tokens import Grant
 from sead_ray.wire import ScoreAnswer
 from serve.decode import CheckedClip
 from serve.errors import ApiError
+from serve.schemas import ClipIn
+
+IntakeWanted = Annotated[bool, Query(description="false: score only, keep nothing")]
 
 
 class IntakeDoor:
@@ -26,16 +31,18 @@ class IntakeDoor:
         self._intake = intake
         self._turn = asyncio.Lock()
 
-    async def check(self, checked: CheckedClip) -> None:
-        """Before the clip is scored: `ApiError` 422 where it belongs to val."""
-        sent = checked.clip_in
+    async def check(self, sent: ClipIn, root: str = "") -> None:
+        """Before the clip is scored: `ApiError` 422 where it belongs to val. `root` stands before the field's path."""
         try:
             await run_in_threadpool(self._intake.check, sent.clip_token, sent.log_token or "")
         except Refused as refused:
-            raise ApiError(422, refused.sentence, refused.field) from None
+            raise ApiError(422, refused.sentence, root + refused.field) from None
 
-    async def take(self, checked: CheckedClip, answer: ScoreAnswer, caller: Grant, key: str | None) -> str:
-        """What became of the clip. Raises `ApiError` 409: its token or its key is another's."""
+    async def take(self, checked: CheckedClip, answer: ScoreAnswer, caller: Grant, key: str | None) -> ScoreAnswer:
+        """The answer, with what became of the clip. Raises `ApiError` 409: its token or its key is another's."""
+        return answer.model_copy(update={"intake": await self._outcome(checked, answer, caller, key)})
+
+    async def _outcome(self, checked: CheckedClip, answer: ScoreAnswer, caller: Grant, key: str | None) -> str:
         if answer.status != "ok":
             return "not_scored"
         if not checked.clip_in.log_token:

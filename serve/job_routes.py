@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -13,6 +14,7 @@ from serve.auth import Authority, requires
 from serve.docs import body_errors, clip_body, errors
 from serve.guard import GuardedRoute
 from serve.idempotency import IdempotencyKey, check_key
+from serve.intake_door import IntakeDoor, IntakeWanted
 from serve.job_desk import JobDesk, JobItem
 from serve.job_work import clip_work
 from serve.models import ModelName, Models
@@ -21,7 +23,7 @@ from serve.sources import read_batch
 JobId = Annotated[str, Path(max_length=64)]
 
 
-def job_router(models: Models, limits: ServeConfig, authority: Authority) -> APIRouter:
+def job_router(models: Models, limits: ServeConfig, authority: Authority, door: IntakeDoor | None) -> APIRouter:
     router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
     desk, sender, admin = JobDesk(limits), requires(authority, "score"), requires(authority, "admin")
 
@@ -37,23 +39,27 @@ def job_router(models: Models, limits: ServeConfig, authority: Authority) -> API
         response: Response,
         caller: Grant = sender,
         model: ModelName = None,
+        intake: IntakeWanted = True,
         idempotency_key: IdempotencyKey = None,
     ) -> JobAnswer:
         """Takes clips on, all for one model; their scores are fetched from the job.
 
-        Several `clip` parts, or `clips` in JSON.
+        Several `clip` parts, or `clips` in JSON. Where the service has an intake, each clip joins the pool once it is
+        scored; a job with one whose log belongs to val is refused.
         """
         check_key(idempotency_key)
         served = await models.pick(model)
         batch = await read_batch(request, served.info.image, limits)
-        items = [
-            JobItem(
-                source.clip_in.clip_token or "upload",
-                len(source.clip_in.frames),
-                clip_work(source.load, served, limits),
-            )
-            for source in batch.clips
-        ]
+        keep = door if intake else None
+        if keep is not None:
+            for source in batch.clips:
+                await keep.check(source.clip_in, source.root)
+        items = []
+        for index, source in enumerate(batch.clips):
+            key = None if idempotency_key is None else f"{idempotency_key}\n{index}"
+            take = None if keep is None else partial(keep.take, caller=caller, key=key)
+            work = clip_work(source.load, served, limits, take)
+            items.append(JobItem(source.clip_in.clip_token or "upload", len(source.clip_in.frames), work))
         job = desk.submit(caller, items, batch.n_bytes, batch.digest, idempotency_key)
         response.headers["Location"] = f"/v1/jobs/{job.job_id}"
         return job.to_answer()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette.concurrency import run_in_threadpool
@@ -18,9 +18,15 @@ from serve.running import RunningClip
 from serve.timing import Split
 from serve.validate import cameras_of
 
+Keep = Callable[[CheckedClip, ScoreAnswer], Awaitable[ScoreAnswer]]
 
-def clip_work(load: Callable[[], CheckedClip], served: Served, limits: ServeConfig) -> Work:
-    """`load` runs in a thread, and may raise `ApiError`."""
+
+def clip_work(load: Callable[[], CheckedClip], served: Served, limits: ServeConfig, keep: Keep | None = None) -> Work:
+    """
+    Args:
+        load: runs in a thread, and may raise `ApiError`.
+        keep: what is done with a clip once it is scored.
+    """
 
     async def work(progress: Callable[[int], None]) -> ScoreAnswer:
         split = Split()
@@ -31,7 +37,8 @@ def clip_work(load: Callable[[], CheckedClip], served: Served, limits: ServeConf
             score = await score_stepwise(checked, served, split, progress)
         else:
             score = await score_whole(checked, served, limits, split)
-        return score_answer(score, served, limits.budget, checked.can_bus, split)
+        answer = score_answer(score, served, limits.budget, checked.can_bus, split)
+        return answer if keep is None else await keep(checked, answer)
 
     return work
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from sead_ray.config import ServeConfig
 from sead_ray.tokens import Grant
@@ -15,7 +13,7 @@ from serve.docs import body_errors, clip_body
 from serve.gate import Gate
 from serve.guard import GuardedRoute
 from serve.idempotency import IdempotencyKey, check_key
-from serve.intake_door import IntakeDoor
+from serve.intake_door import IntakeDoor, IntakeWanted
 from serve.job_work import score_whole
 from serve.models import ModelName, Models
 from serve.sources import read_clip
@@ -38,7 +36,7 @@ def score_router(
         request: Request,
         caller: Grant = sender,
         model: ModelName = None,
-        intake: Annotated[bool, Query(description="false: score only, keep nothing")] = True,
+        intake: IntakeWanted = True,
         idempotency_key: IdempotencyKey = None,
     ) -> ScoreAnswer:
         """Scores one clip: how much the features of its frames shift, and which frames are key frames.
@@ -52,13 +50,10 @@ def score_router(
         with gate.upload():
             checked = await read_clip(request, served.info.image, limits, split)
         if keep is not None:
-            await keep.check(checked)
+            await keep.check(checked.clip_in)
         async with gate.work():
             found = await score_whole(checked, served, limits, split)
             answer = score_answer(found, served, limits.budget, checked.can_bus, split)
-        if keep is not None:
-            outcome = await keep.take(checked, answer, caller, idempotency_key)
-            return answer.model_copy(update={"intake": outcome})
-        return answer
+        return answer if keep is None else await keep.take(checked, answer, caller, idempotency_key)
 
     return router

@@ -24,10 +24,12 @@ from serve.validate import check_clip, clip_cameras, parse, parse_clip
 
 @dataclass(frozen=True)
 class ClipSource:
-    """A clip, and how to get at its images: `load` runs in a thread and may raise `ApiError`."""
+    """A clip, and how to get at its images: `load` runs in a thread and may raise `ApiError`. `root` stands before its
+    field paths."""
 
     clip_in: ClipIn
     load: Callable[[], CheckedClip]
+    root: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _uploaded_batch(upload: Upload, image: ImageConfig, limits: ServeConfig) -> 
     for clip, root in zip(clips, roots):
         mine = {camera.image: upload.images[camera.image] for camera, _ in clip_cameras(clip.frames)}
         check_images(clip, mine, image, limits, root)
-        sources.append(ClipSource(clip, partial(check_images, clip, mine, image, limits, root)))
+        sources.append(ClipSource(clip, partial(check_images, clip, mine, image, limits, root), root))
     return Batch(sources, upload.n_bytes, digest_of(upload))
 
 
@@ -107,7 +109,7 @@ def _stored(clip: StoredClipIn, image: ImageConfig, limits: ServeConfig, root: s
     cameras = clip_cameras(clip.frames, root)
     for camera, field in cameras:
         check_key(camera.image, f"{field}.image")
-    return ClipSource(clip, partial(_fetch, clip, store, cameras, image, limits, root))
+    return ClipSource(clip, partial(_fetch, clip, store, cameras, image, limits, root), root)
 
 
 def _fetch(

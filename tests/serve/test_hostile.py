@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gzip
 import json
-import math
 import os
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -27,8 +26,8 @@ from serve.models import OneModel
 from serve.scorer import LocalScorer
 from serve.storage_keys import check_key
 from tests.serve.hostile_images import IMAGES, saved, with_size
+from tests.serve.hostile_uploads import FIELD, KEYS, TEXTS, VALUES, at
 
-FIELD = "frames.1.cameras.CAM_BACK"
 Parts = tuple[dict[str, Any], list[Any]]
 
 
@@ -136,77 +135,6 @@ class TestImages:
             read_header(data.tobytes()[:cut])
 
 
-def at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    def change(body: dict[str, Any]) -> None:
-        *parents, last = path.split(".")
-        node: Any = body
-        for key in parents:
-            node = node[int(key)] if isinstance(node, list) else node[key]
-        node[int(last) if isinstance(node, list) else last] = value
-
-    return change
-
-
-VALUES: list[tuple[str, Any]] = [
-    *(
-        (f"frames.0.global_from_ego.translation_m.{axis}", value)
-        for axis, value in enumerate([math.nan, math.inf, 1e9])
-    ),
-    *(("frames.0.global_from_ego.rotation_wxyz", value) for value in ([0, 0, 0, 0], [1, 1, 1, 1], [2, 0, 0, 0])),
-    ("frames.0.ego_from_lidar.translation_m.0", 1e4),
-    (f"{FIELD}.ego_from_camera.translation_m.2", -1e3),
-    ("frames.0.can.velocity_mps.0", -math.inf),
-    ("frames.1.timestamp_us", 10**400),
-    ("frames.1.timestamp_us", -(2**63)),
-    ("frames.1.timestamp_us", True),
-    ("frames.1.timestamp_us", "1532402927000000"),
-    ("frames.1.timestamp_us", 0),
-    (f"{FIELD}.timestamp_us", 0),
-    *(
-        (f"{FIELD}.intrinsics", value)
-        for value in (
-            [[0, 0, 80], [0, 100, 45], [0, 0, 1]],
-            [[100, 0, 80], [0, -100, 45], [0, 0, 1]],
-            [[100, 0, 80], [5, 100, 45], [0, 0, 1]],
-            [[100, 500, 80], [0, 100, 45], [0, 0, 1]],
-            [[100, 0, 80], [0, 100, 45], [0, 0, 2]],
-            [[100, 0, 80], [0, 1e5, 45], [0, 0, 1]],
-            [[0.1, 0, 80], [0, 0.1, 45], [0, 0, 1]],
-            [[1e5, 0, 80], [0, 1e5, 45], [0, 0, 1]],
-            [[100, 0, 4000], [0, 100, 45], [0, 0, 1]],
-            [[100, 0, 80], [0, 100, -500], [0, 0, 1]],
-        )
-    ),
-    (f"{FIELD}.width", 10**9),
-    (f"{FIELD}.image", ["a"]),
-    (f"{FIELD}.image", "x" * 5000),
-    ("frames.1.cameras.CAM_LEFT", {}),
-    ("frames.1.label", "car"),
-    ("clip_token", "x" * 201),
-    ("__proto__", {"admin": True}),
-    ("frames", {}),
-]
-
-TEXTS = {
-    "deep list": "[" * 100_000,
-    "deep object": '{"frames":' * 50_000,
-    "deep and closed": "[" * 5000 + "]" * 5000,
-    "deep field": '{"frames": ' + "[" * 5000 + "]" * 5000 + "}",
-    "nan": "NaN",
-    "nan field": '{"frames": NaN}',
-    "huge integer": '{"frames": ' + "9" * 100_000 + "}",
-    "huge exponent": '{"frames": 1e999999999}',
-    "nul": "\x00",
-    "byte order mark": "\ufeff{}",
-    "lone surrogate": '{"clip_token": "\\ud800", "frames": []}',
-    "not utf-8": b"\xff\xfe{}",
-    "two values": "{}{}",
-    "comment": "/* */{}",
-    "xml": '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>',
-    "long name": json.dumps({"x" * 10_000: 1, "frames": []}),
-}
-
-
 class TestJson:
     @pytest.mark.parametrize(("path", "value"), VALUES, ids=lambda value: str(value)[:40])
     def test_values(self, client: TestClient, parts: Parts, path: str, value: Any):
@@ -290,32 +218,6 @@ class TestBodies:
         api = build_api(OneModel(LocalScorer(model_dir, "cpu")), limits)
         start = {"type": "http.request", "body": b"--a\r\n", "more_body": True}
         assert asyncio.run(self._slow([start], api)) == 408
-
-
-KEYS = (
-    *(
-        "../secret.jpg",
-        "samples/../../secret.jpg",
-        "/etc/passwd",
-        "samples//a.jpg",
-        "./a.jpg",
-        "samples/./a.jpg",
-        "~/a",
-    ),
-    *("http://169.254.169.254/latest", "https://evil.example/a.jpg", "s3://other/a.jpg", "file:///etc/passwd", ".env"),
-    *(
-        "a\x00.jpg",
-        "samples\\a.jpg",
-        "%2e%2e/a.jpg",
-        "a.arrow#0",
-        "a?x=1",
-        "a b.jpg",
-        "\uff41.jpg",
-        "a\n.jpg",
-        "a.jpg\n",
-    ),
-    *("samples/", "-rf", "a/.b/c.jpg"),
-)
 
 
 class TestStorage:

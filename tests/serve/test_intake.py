@@ -125,6 +125,25 @@ class TestNothingTwice:
         assert take_up(run, 0) == 0
 
 
+def test_the_clips_of_a_job(http: TestClient, run: Store, clip: Clip, clip_without_can: Clip, data_root: str):
+    """Each as if it had come alone; one of val, and none is taken on."""
+    mine = [
+        replace(clip, clip_token="van-1", log_token="log-7"),
+        replace(clip_without_can, clip_token="van-2", log_token="log-7"),
+        replace(clip, clip_token="van-3", log_token=""),
+    ]
+    client = ScoringClient("", http=http)
+    val = replace(clip, clip_token="van-4", log_token="log-val")
+    with pytest.raises(InputError, match=r"belongs to val.*clips\.1\.log_token"):
+        client.submit([mine[0], val], data_root)
+    for expected in (["stored", "stored", "no_log"], ["known", "known", "no_log"]):
+        done = client.wait(client.submit(mine, data_root, key=None).job_id, poll_s=0.02)
+        assert [item.answer and item.answer.intake for item in done.clips] == expected
+    response = post(http, clip, data_root, clip_token="van-1", log_token="log-7")
+    assert response.json()["intake"] == "known"
+    assert take_up(run, 1) == 2
+
+
 def test_val_is_refused(http: TestClient, run: Store, clip: Clip, data_root: str):
     response = post(http, clip, data_root, log_token="log-val")
     assert (response.status_code, response.json()["field"]) == (422, "log_token")

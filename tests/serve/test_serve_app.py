@@ -1,27 +1,24 @@
-"""The service as `serve run` starts it: builder arguments, two deployments, HTTP."""
+"""The service as `serve run` starts it: two deployments, Serve's own proxy, HTTP."""
 
 from __future__ import annotations
 
-import inspect
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import httpx
+import numpy as np
 import pytest
 import ray
-import yaml
-from pydantic import ValidationError
 from ray import serve
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
-from ray.serve.schema import ServeDeploySchema
 
 from sead_ray.client import ScoringClient, clip_part, clip_request, score_clip
-from sead_ray.config import DataConfig, ImageConfig, RunConfig, ScoreConfig, ServeConfig
+from sead_ray.config import DataConfig, ImageConfig, RunConfig, ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.model.weights import load_model
 from sead_ray.records import Clip
@@ -33,49 +30,10 @@ from sead_ray.stages.score import read_scores, score_loaded_clips, score_pool
 from sead_ray.storage import Store
 from sead_ray.tokens import append_grant, new_token
 from serve.app import build
-from serve.scorer import find_model, model_info
+from tests.serve.hostile_uploads import Upload, all_uploads
 
-LIMIT_BYTES = 2**20
-
-
-class TestPickingTheModel:
-    def test_newest_published_round(self, served_run: Store):
-        assert find_model(ServeConfig(run_dir=served_run.root)) == served_run.path(layout.model(1))
-
-    def test_a_models_folder(self, model_dir: str):
-        assert find_model(ServeConfig(model_dir=model_dir)) == model_dir
-
-    @pytest.mark.parametrize("args", [{}, {"run_dir": "a", "model_dir": "b"}])
-    def test_one_of_two_is_needed(self, args: dict[str, str]):
-        with pytest.raises(InputError, match=r"^Set run_dir .* or model_dir .*\.$"):
-            find_model(ServeConfig(**args))
-
-    def test_nothing_there(self, tmp_path: Path, served_run: Store):
-        with pytest.raises(InputError, match="no published model"):
-            find_model(ServeConfig(run_dir=str(tmp_path)))
-        with pytest.raises(InputError, match=r"model\.json does not exist"):
-            find_model(ServeConfig(model_dir=str(tmp_path)))
-
-    def test_a_card_without_settings(self, tmp_path: Path):
-        with pytest.raises(InputError, match=r"cannot be served: its info needs"):
-            model_info({"model_version": "v", "size": {"preset": "vad_nano"}, "info": {}}, 1, str(tmp_path))
-
-    def test_the_builder_says_it_in_one_sentence(self):
-        with pytest.raises(click.ClickException, match=r"^Set run_dir .*\.$"):
-            build(ServeConfig())
-
-    def test_builder_arguments_are_typed(self):
-        """Serve reads the annotation: a string would leave the arguments an unchecked dict."""
-        (parameter,) = inspect.signature(build).parameters.values()
-        assert parameter.annotation is ServeConfig
-        with pytest.raises(ValidationError, match="surprise"):
-            call_user_app_builder_with_args_if_necessary(build, {"run_dir": "x", "surprise": "1"})
-
-    def test_config_file_is_one_that_serve_deploy_takes(self, repository: Path):
-        config = ServeDeploySchema.model_validate(yaml.safe_load((repository / "serve" / "config.yaml").read_text()))
-        (application,) = config.applications
-        assert application.import_path == "serve.app:build"
-        assert ServeConfig(**application.args).run_dir == "runs/demo"
+LIMIT_BYTES = 2**22
+ADMITTED = 4  # two batches of two clips
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +49,13 @@ def token(tokens_file: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def service(ray_cluster: None, served_run: Store, tokens_file: str, token: str) -> Iterator[str]:
+def service(ray_cluster: None, served_run: Store, data_root: str, tokens_file: str, token: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    arguments = {"run_dir": served_run.root, "max_body_bytes": str(LIMIT_BYTES), "ingress_cpus": "0.2"}
-    arguments["tokens_file"] = tokens_file
+    arguments: dict[str, Any] = {"run_dir": served_run.root, "max_body_bytes": str(LIMIT_BYTES), "ingress_cpus": "0.2"}
+    arguments |= {"tokens_file": tokens_file, "body_timeout_s": "10", "storage_prefixes": [data_root]}
     app = call_user_app_builder_with_args_if_necessary(build, {**arguments, "cpus_per_replica": "0.2"})
     serve.run(app, name="sead_ray", route_prefix="/")
     yield f"http://127.0.0.1:{port}"
@@ -212,12 +170,80 @@ class TestService:
         with pytest.raises(InputError, match=r"Time does not go forward at frame 1"):
             score_clip(service, backwards, data_root, token=token)
 
+    def test_a_revoked_token_stops_within_five_seconds(self, service: str, tokens_file: str, token: str):
+        before = Path(tokens_file).read_text()
+        revoked, grant = new_token("score", "stolen")
+        append_grant(tokens_file, grant)
+
+        def waited_s(status: int) -> float:
+            started = time.monotonic()
+            headers = {"Authorization": f"Bearer {revoked}"}
+            while httpx.get(f"{service}/v1/model", headers=headers, timeout=30).status_code != status:
+                assert time.monotonic() - started < 30
+                time.sleep(0.05)
+            return time.monotonic() - started
+
+        waited_s(200)
+        Path(tokens_file).write_text(before)
+        assert waited_s(401) < 5
+        with ScoringClient(service, token) as client:  # and only that one
+            client.model()
+
+    def test_work_of_clients_that_went_away_is_dropped(self, service: str, token: str, clip: Clip, data_root: str):
+        """As much as the service admits, left alone once it is at work: others do not wait until it were done."""
+        long = longer(clip, 50)
+        started = time.monotonic()
+        score_clip(service, long, data_root, token=token)
+        long_s = time.monotonic() - started
+
+        def score() -> int:
+            body, files = clip_request(clip, data_root)
+            headers = {"Authorization": f"Bearer {token}"}
+            return httpx.post(
+                f"{service}/v1/score", headers=headers, files=[clip_part(body), *files], timeout=60
+            ).status_code
+
+        sockets = [sent(service, token, long, data_root) for _ in range(ADMITTED)]
+        time.sleep(0.4 * long_s)
+        assert score() == 429
+        for connection in sockets:
+            connection.close()
+        started = time.monotonic()
+        while score() != 200:
+            time.sleep(0.02)
+        assert time.monotonic() - started < 0.8 * long_s  # two calls of two of them each would take more than twice it
+
+    def test_hostile_uploads_leave_memory_flat(
+        self, service: str, ask: httpx.Client, clip: Clip, data_root: str, make_jpeg: Callable[..., bytes]
+    ):
+        slow = [slow_body(service, ask) for _ in range(8)]
+        uploads = list(all_uploads(clip, data_root, make_jpeg(np.random.default_rng(1))))
+        assert len(uploads) >= 500
+        for upload in uploads[::10]:  # what is loaded and cached with the first of a kind
+            refused(ask, upload)
+        before = resident_mib()
+        for upload in uploads:
+            refused(ask, upload)
+        grown = {name: round(after - before[name], 1) for name, after in resident_mib().items()}
+        print(f"{len(uploads)} hostile uploads: MiB grown {grown}, of {before}")
+        assert max(grown.values()) < 32, grown
+        assert {status_of(connection) for connection in slow} == {408}
+
     def test_a_lost_model_comes_back(self, service: str, ask: httpx.Client, token: str, clip: Clip, data_root: str):
-        """Until then the service says 503, never a trace; afterwards it gives the same score."""
+        """Until then the service says 503, never a trace; afterwards it gives the same score. A client that tries again
+        does not notice."""
         before = score_clip(service, clip, data_root, token=token)["score"]
-        names = [item["name"] for item in ray.util.list_named_actors(all_namespaces=True)]
-        (replica,) = [name for name in names if "#Model#" in name]
-        ray.kill(ray.get_actor(replica, namespace="serve"))
+        seen: list[float] = []
+        stop = threading.Event()
+
+        def send() -> None:
+            with ScoringClient(service, token, tries=20) as client:
+                while not stop.is_set():
+                    seen.append(client.score(clip, data_root).score or 0.0)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        ray.kill(replica("Model"))
         statuses, deadline = [], time.monotonic() + 120
         while True:
             body, files = clip_request(clip, data_root)
@@ -227,5 +253,73 @@ class TestService:
                 break
             assert "Traceback" not in response.text
             time.sleep(0.5)
+        n_seen = len(seen)
+        while len(seen) == n_seen:
+            assert sender.is_alive()
+            time.sleep(0.05)
+        stop.set()
+        sender.join()
         assert set(statuses) <= {503, 200}
-        assert response.json()["score"] == pytest.approx(before, rel=1e-6)
+        assert [response.json()["score"], *seen] == pytest.approx([before] * (1 + len(seen)), rel=1e-6)
+
+
+def longer(clip: Clip, n_frames: int) -> Clip:
+    """Its frames again and again, while time goes on."""
+    frames = []
+    for index in range(n_frames):
+        frame, later_us = clip.frames[index % len(clip.frames)], 500_000 * index
+        stamp = clip.frames[0].timestamp_us + later_us
+        cameras = tuple(replace(camera, timestamp_us=stamp) for camera in frame.cameras)
+        frames.append(replace(frame, timestamp_us=stamp, cameras=cameras))
+    return replace(clip, frames=tuple(frames))
+
+
+def sent(service: str, token: str, clip: Clip, data_root: str) -> socket.socket:
+    """A clip on its way to be scored, whose answer nobody has read yet."""
+    body, files = clip_request(clip, data_root)
+    headers = {"Authorization": f"Bearer {token}"}
+    request = httpx.Request("POST", f"{service}/v1/score", headers=headers, files=[clip_part(body), *files])
+    data = request.read()
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    connection = socket.create_connection((request.url.host, request.url.port or 80), timeout=60)
+    connection.sendall(f"POST /v1/score HTTP/1.1\r\n{head}\r\n".encode() + data)
+    return connection
+
+
+def slow_body(service: str, ask: httpx.Client) -> socket.socket:
+    """A request whose body never ends."""
+    url = httpx.URL(service)
+    head = f"Host: {url.host}\r\nAuthorization: {ask.headers['authorization']}\r\nContent-Length: 1000\r\n"
+    kind = "Content-Type: multipart/form-data; boundary=a\r\n"
+    connection = socket.create_connection((url.host, url.port or 80), timeout=60)
+    connection.sendall(f"POST /v1/score HTTP/1.1\r\n{head}{kind}\r\n--a\r\n".encode())
+    return connection
+
+
+def status_of(connection: socket.socket) -> int:
+    with connection:
+        return int(connection.recv(4096).split()[1])
+
+
+def refused(ask: httpx.Client, upload: Upload) -> None:
+    response = ask.post(upload.route, **upload.request)
+    assert response.status_code in upload.statuses, (upload.name, upload.route, response.text[:500])
+    assert "Traceback" not in response.text
+
+
+def replica(deployment: str) -> Any:
+    """The one replica of the deployment, as an actor."""
+    names = [item["name"] for item in ray.util.list_named_actors(all_namespaces=True)]
+    (name,) = [name for name in names if f"#{deployment}#" in name]
+    return ray.get_actor(name, namespace="serve")
+
+
+def resident_mib() -> dict[str, float]:
+    """Of each replica's process, without what it sees of the shared object store."""
+
+    def own(_: Any) -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (kib,) = [line.split()[1] for line in lines if line.startswith("RssAnon:")]
+        return int(kib) / 1024
+
+    return {name: ray.get(replica(name).__ray_call__.remote(own)) for name in ("Ingress", "Model")}

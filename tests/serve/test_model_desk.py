@@ -46,6 +46,9 @@ class LocalHost:
             async def info(self) -> ModelInfo:
                 return info
 
+            def keep(self, frame: Any) -> Any:
+                return frame
+
             async def score(self, loaded: Any) -> Any:
                 return await (await shelf.get(ref)).score(loaded)
 
@@ -175,6 +178,33 @@ def test_a_model_that_does_not_pass_is_never_served(
     assert client.score(clip, data_root).model_version == versions(run)[1]
     Registry(run).promote(layout.model(0))
     wait_for(client, versions(run)[0])
+
+
+def test_a_service_whose_first_model_does_not_pass_recovers(run: Store):
+    """Not ready, and saying so, until a good one is promoted."""
+    model = build_model(ModelConfig(preset="vad_nano", overrides=_small()))
+    with torch.no_grad():
+        for value in model.parameters():
+            value.zero_()
+    save_model(run, layout.model(2), model, run.read_json(f"{layout.model(0)}/model.json")["info"])
+    run.publish(layout.model(2), {})
+    host, config = LocalHost(), ServeConfig(run_dir=run.root, follow_s=0.02)
+    with TestClient(build_api(ModelDesk(host, config), config)) as http:
+        deadline = time.monotonic() + 60
+        while "cannot be served" not in (detail := http.get("/readyz").json().get("detail", "")):
+            assert time.monotonic() < deadline, detail
+            time.sleep(0.02)
+        time.sleep(0.2)
+        assert len(host.tried) == 1
+        assert http.get("/v1/model").status_code == 503
+        assert http.get("/healthz").status_code == 200
+        Registry(run).promote(layout.model(0))
+        while http.get("/readyz").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert http.get("/v1/model").json()["model_version"] == versions(run)[0]
+        assert http.post("/v1/models/roll_back").status_code == 409  # not back to that one
+        assert http.get("/v1/model").json()["model_version"] == versions(run)[0]
 
 
 def _small() -> dict[str, Any]:

@@ -48,7 +48,7 @@ def text(result: dict[str, Any]) -> str:
         faults = result["faults"]
         lines.append(
             f"faults: requests tried again after {faults['tried_again_after']} (status: how many; 0: no answer), "
-            f"{faults['failed_first_while_models_changed']} for another reason than 429 while models changed; least and "
+            f"{faults['failed_first_while_models_changed']} not for 429 while models changed; least and "
             f"largest score of each model {faults['scores_of_each_model']}"
         )
     return "\n".join(lines)

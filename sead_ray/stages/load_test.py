@@ -33,21 +33,23 @@ class LoadTestConfig(Schema):
     run_dir: str = "runs/load_test"
     model: ModelConfig = ModelConfig(preset="vad_nano", overrides=SMALL)
     image: ImageConfig = ImageConfig(width=160)
-    frames: int = Field(default=4, ge=2)
+    frames: int = Field(default=12, ge=2)
     image_width: int = Field(default=160, ge=32)
     image_height: int = Field(default=90, ge=32)
     capacity_s: float = Field(default=20.0, gt=0)
     """For so long the capacity is measured: as many requests at a time as the service admits."""
     low: float = Field(default=0.8, gt=0)
-    low_s: float = Field(default=60.0, gt=0)
+    low_s: float = Field(default=120.0, gt=0)
     high: float = Field(default=3.0, gt=0)
     high_s: float = Field(default=180.0, gt=0)
     faults: bool = True
-    """Then, at half the capacity: kill the model's replica, kill it twice more, switch the model, roll back."""
+    """Then, at half the capacity: kill a replica of the model three times, switch the model, roll back."""
     fault_s: float = Field(default=20.0, gt=0)
     """Between two faults."""
-    serve: ServeConfig = ServeConfig(replicas=2)
-    """Arguments of the service that differ from its defaults; of two replicas one goes on while the other is dead."""
+    fault_replicas: int = Field(default=2, ge=1)
+    """Of the model while things break: of two, one goes on while the other is dead."""
+    serve: ServeConfig = ServeConfig()
+    """Arguments of the service that differ from its defaults."""
     seed: int = 0
 
 
@@ -59,9 +61,11 @@ def load_test(config: LoadTestConfig, command: str) -> dict[str, Any]:
     random_models(run, config.model, config.image, score, n=2)
     Registry(run).promote(layout.model(0))
     request = _request(config)
-    with own_service(config.serve.model_copy(update={"run_dir": run.root, "follow_s": 0.5})) as url:
+    serve = config.serve.model_copy(update={"run_dir": run.root, "follow_s": 0.5})
+    with own_service(serve) as url:
         result = _rates(url, request, config)
-        if config.faults:
+    if config.faults:
+        with own_service(serve.model_copy(update={"replicas": config.fault_replicas})) as url:
             rate = FAULT_LOAD * result["capacity_per_s"]
             result["faults"] = asyncio.run(_faults(url, request, config, rate, Registry(run)))
     return {"command": command, "date": time.strftime("%Y-%m-%d"), **result}

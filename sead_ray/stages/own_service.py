@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import ray
 import yaml
+from ray import serve
 
 from sead_ray.config import ImageConfig, ModelConfig, ScoreConfig, ServeConfig
 from sead_ray.errors import InputError
@@ -80,6 +81,7 @@ def own_service(config: ServeConfig) -> Generator[str, None, None]:
         finally:
             process.terminate()
             process.wait(timeout=60)
+            serve.shutdown()  # its replicas belong to this Ray, and would stay
 
 
 def kill_replica(deployment: str) -> bool:

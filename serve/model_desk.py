@@ -47,7 +47,7 @@ class ModelDesk:
         self._ref: ModelRef | None = None
         self._others: list[Served] = []
         self._stamp: object = None
-        self._refused = ""  # version that did not pass; not tried again until another is promoted
+        self._refused: set[str] = set()  # versions that did not pass; not tried again until another is promoted
         self._why_not = "The model is not loaded yet."
         self._turn = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
@@ -94,7 +94,12 @@ class ModelDesk:
                 await asyncio.to_thread(self._promote_latest)
             stamp = await asyncio.to_thread(self._read_stamp)
             if self._current is None or stamp != self._stamp:
-                await self._take(await asyncio.to_thread(self._wanted))
+                wanted, *before = await asyncio.to_thread(self._wanted)
+                if await self._take(wanted):
+                    self._refused.clear()
+                for ref in before if self._current is None else ():
+                    if await self._take(ref):
+                        break
                 self._stamp = await asyncio.to_thread(self._read_stamp)
             if len(self._others) < len(self._config.compare):
                 self._others = [
@@ -124,37 +129,42 @@ class ModelDesk:
             raise ApiError(409, "The model did not pass its trial; the service's log says why. The present one stays.")
         return served
 
-    async def _take(self, ref: ModelRef) -> None:
+    async def _take(self, ref: ModelRef) -> bool:
+        """Whether the model is the present one by now."""
         if self._ref is not None and ref.version == self._ref.version:
             assert self._current is not None
             calibration = await asyncio.to_thread(self._calibration, ref)
             self._current = Served(self._current.info, self._current.scorer, calibration)
-            return
-        if ref.version == self._refused:
-            return
+            return True
+        if ref.version in self._refused:
+            return False
         try:
             served = await self._load(ref)
         except InputError as error:
-            self._refused = ref.version
+            self._refused.add(ref.version)
             self._why_not = "The model cannot be served; the service's log says why."
             log.error("Model %s is not switched to: %s", ref.version, error)
             serve_metrics.count("sead_serve_switches_total", outcome="refused")
-            return
+            return False
         before, self._current, self._ref = self._ref, served, ref
-        self._refused = ""
         serve_metrics.count("sead_serve_switches_total", outcome="switched")
         log.info("Model %s serves%s.", ref.version, f", after {before.version}" if before else "")
+        return True
 
     async def _load(self, ref: ModelRef) -> Served:
         info = await self._host.try_out(ref, self._ref)
         calibration = await asyncio.to_thread(self._calibration, ref)
         return Served(info, self._host.bind(ref, info), calibration)
 
-    def _wanted(self) -> ModelRef:
+    def _wanted(self) -> list[ModelRef]:
+        """The model to serve; behind it those before it, should it not pass where the service starts."""
         ref = ref_of(find_model(self._config))
-        if self._registry is not None and self._registry.current() is None:  # a roll-back shall find its way here
+        if self._registry is None:
+            return [ref]
+        if self._registry.current() is None:  # a roll-back shall find its way here
             self._registry.promote(_key(self._registry.run, ref), "start")
-        return ref
+        before = [line for line in reversed(self._registry.standing()) if line.model_version != ref.version]
+        return [ref, *(ModelRef(line.model_version, self._registry.run.path(line.key)) for line in before)]
 
     def _promote_latest(self) -> None:
         """The newest round's model, unless it was promoted before: one that was rolled back stays away."""

@@ -60,14 +60,18 @@ class Registry:
         except (KeyError, TypeError):
             raise InputError(f"{self.run.path(layout.PROMOTIONS)} is not a registry of promotions.") from None
 
+    def standing(self) -> list[Promotion]:
+        """The models that were promoted and not rolled back, the one to serve last."""
+        return _stack(self.history())
+
     def current(self) -> Promotion | None:
         """The model that is to be served."""
-        stack = _stack(self.history())
+        stack = self.standing()
         return stack[-1] if stack else None
 
     def previous(self) -> Promotion | None:
         """The model that a roll-back would bring back."""
-        stack = _stack(self.history())
+        stack = self.standing()
         return stack[-2] if len(stack) > 1 else None
 
     def promote(self, key: str, action: Literal["start", "promote"] = "promote") -> Promotion:
@@ -124,7 +128,6 @@ class Registry:
 
 
 def _stack(history: Sequence[Promotion]) -> list[Promotion]:
-    """The models that were promoted and not rolled back, the one to serve last."""
     stack: list[Promotion] = []
     for line in history:
         if line.action == "roll_back":

@@ -180,14 +180,19 @@ def test_a_model_that_does_not_pass_is_never_served(
     wait_for(client, versions(run)[0])
 
 
-def test_a_service_whose_first_model_does_not_pass_recovers(run: Store):
-    """Not ready, and saying so, until a good one is promoted."""
+def publish_bad(run: Store) -> None:
+    """Round 2: a model that sees no difference between frames."""
     model = build_model(ModelConfig(preset="vad_nano", overrides=_small()))
     with torch.no_grad():
         for value in model.parameters():
             value.zero_()
     save_model(run, layout.model(2), model, run.read_json(f"{layout.model(0)}/model.json")["info"])
     run.publish(layout.model(2), {})
+
+
+def test_a_service_whose_first_model_does_not_pass_recovers(run: Store):
+    """Not ready, and saying so, until a good one is promoted."""
+    publish_bad(run)
     host, config = LocalHost(), ServeConfig(run_dir=run.root, follow_s=0.02)
     with TestClient(build_api(ModelDesk(host, config), config)) as http:
         deadline = time.monotonic() + 60
@@ -205,6 +210,19 @@ def test_a_service_whose_first_model_does_not_pass_recovers(run: Store):
         assert http.get("/v1/model").json()["model_version"] == versions(run)[0]
         assert http.post("/v1/models/roll_back").status_code == 409  # not back to that one
         assert http.get("/v1/model").json()["model_version"] == versions(run)[0]
+
+
+def test_one_that_starts_after_a_bad_promotion_serves_the_one_before(run: Store, serving: Callable[..., ScoringClient]):
+    publish_bad(run)
+    for number in (0, 1, 2):
+        Registry(run).promote(layout.model(number))
+    host = LocalHost()
+    client = serving(host)
+    assert client.model().model_version == versions(run)[1]
+    time.sleep(0.2)
+    assert len(host.tried) == 2
+    Registry(run).promote(layout.model(0))
+    wait_for(client, versions(run)[0])
 
 
 def _small() -> dict[str, Any]:

@@ -99,10 +99,9 @@ class Model:
     async def try_out(self, ref: ModelRef, beside: ModelRef | None) -> ModelInfo:
         return await self._shelf.try_out(ref, beside)
 
-    async def score(self, ref: ModelRef, loaded: LoadedClip) -> Scored:
-        if isinstance(loaded.images[0], ray.ObjectRef):  # from the object store: views of its memory
-            loaded = replace(loaded, images=await asyncio.to_thread(ray.get, list(loaded.images)))
-        return await (await self._shelf.get(ref)).score(loaded)
+    async def score(self, ref: ModelRef, light: LoadedClip, *frames: NDArray[np.uint8]) -> Scored:
+        """The clip's images come as arguments of their own: Ray has them ready as views of the object store."""
+        return await (await self._shelf.get(ref)).score(replace(light, images=frames))
 
     async def step(self, ref: ModelRef, given: FrameInput, history: Tensor | None) -> FrameStep:
         return await (await self._shelf.get(ref)).step(given, history)
@@ -126,7 +125,8 @@ class RemoteScorer:
         return ray.put(frame) if ray.is_initialized() else frame
 
     async def score(self, loaded: LoadedClip) -> Scored:
-        return await _answer(self._handle.score.remote(self._ref, loaded))
+        frames = tuple(loaded.images)
+        return await _answer(self._handle.score.remote(self._ref, replace(loaded, images=()), *frames))
 
     async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
         return await _answer(self._handle.step.remote(self._ref, given, history))

@@ -17,7 +17,7 @@ import ray
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayActorError, RayTaskError
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import (
@@ -122,7 +122,12 @@ class RemoteScorer:
 
     def keep(self, frame: NDArray[np.uint8]) -> Any:
         """Into the object store while other frames are decoded; the clip then travels as references."""
-        return ray.put(frame) if ray.is_initialized() else frame
+        if not ray.is_initialized():  # Serve's local testing
+            return frame
+        try:
+            return ray.put(frame)
+        except (ObjectStoreFullError, OutOfDiskError):
+            raise busy("There is no memory left for the clip's images; try again later.") from None
 
     async def score(self, loaded: LoadedClip) -> Scored:
         frames = tuple(loaded.images)

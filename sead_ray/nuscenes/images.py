@@ -68,16 +68,19 @@ def image_geometry(frame: Frame, config: ImageConfig) -> ImageGeometry:
 
 def frame_lidar2img(frame: Frame, geometry: ImageGeometry) -> NDArray[np.float32]:
     """(6, 4, 4) lidar points to pixels of the resized images; the large global coordinates cancel in float64."""
-    return np.stack([_lidar2img(frame, camera, geometry.scale) for camera in frame.cameras]).astype(np.float32)
+    at_lidar = frame.global_from_ego.matrix, frame.ego_from_lidar.matrix
+    return np.stack([_lidar2img(camera, *at_lidar, geometry.scale) for camera in frame.cameras]).astype(np.float32)
 
 
-def _lidar2img(frame: Frame, camera: Camera, scale: float) -> NDArray[np.float64]:
+def _lidar2img(
+    camera: Camera, global_from_ego: NDArray[np.float64], ego_from_lidar: NDArray[np.float64], scale: float
+) -> NDArray[np.float64]:
     return image_from_lidar(
         camera.intrinsics,
         camera.ego_from_camera.matrix,
         camera.global_from_ego.matrix,
-        frame.global_from_ego.matrix,
-        frame.ego_from_lidar.matrix,
+        global_from_ego,
+        ego_from_lidar,
         scale,
     )
 

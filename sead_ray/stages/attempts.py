@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +87,16 @@ class Attempts:
             if not deaths:
                 return work(rows)
         return [self._run_alone(step, row, work, turn or nullcontext) for row in rows]
+
+    def each(self, step: str, rows: Sequence[Row], work: Callable[[Any], Any]) -> Iterator[Row]:
+        """`work` of one item after another, as they are asked for. The desk is told of all at once: a call for each
+        would cost more than some clips do."""
+        with self._under_way(step, rows, alone=len(rows) == 1) as deaths:
+            if not deaths:
+                yield from ((token, work(item)) for token, item in rows)
+                return
+        for row in rows:
+            yield self._run_alone(step, row, lambda rows: [(token, work(item)) for token, item in rows], nullcontext)
 
     def _run_alone(self, step: str, row: Row, work: Work, turn: Turn) -> Row:
         with turn(), self._under_way(step, [row], alone=True) as deaths:

@@ -6,7 +6,7 @@ again instead of the file from the start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,6 +22,8 @@ from sead_ray.storage import Store
 
 MAX_CLIPS_A_TASK = 64  # a lost node costs the decoding of so many
 TASKS_A_DECODER = 256  # the last task of all runs alone for no longer than 1/256 of the whole
+
+Place = tuple[int, int]  # row group, row in it
 
 _SHARE = pa.schema([("group", pa.int32()), ("rows", pa.list_(pa.int32()))])
 
@@ -54,11 +56,17 @@ class ClipSource:
         groups, rows_of = [group for group, _ in shares], [rows for _, rows in shares]
         return pa.table({"group": groups, "rows": rows_of}, schema=_SHARE)
 
-    def read(self, shares: pa.Table) -> Iterator[Clip]:
-        for share in shares.to_pylist():
-            table = _group(self, share["group"]).take(share["rows"])
-            for row in table.to_pylist():
-                yield Clip.from_row(row)
+    def places(self, shares: pa.Table) -> list[tuple[str, Place]]:
+        """Token and place of each clip of these shares."""
+        found = []
+        for group, rows in zip(*(column.to_pylist() for column in shares.columns)):
+            tokens = _group(self, group).column("clip_token").take(rows).to_pylist()
+            found += [(token, (group, row)) for token, row in zip(tokens, rows)]
+        return found
+
+    def read(self, place: Place) -> Clip:
+        group, row = place
+        return Clip.from_row(_group(self, group).slice(row, 1).to_pylist()[0])
 
     @property
     def _file(self) -> pq.ParquetFile:

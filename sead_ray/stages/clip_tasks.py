@@ -32,9 +32,8 @@ def decode_clips(
     """Clip by clip, so that a block of the object store holds one where clips are large."""
     cv2.setNumThreads(1)  # a decoder has one core; OpenCV would take all of them for each resize
     load = partial(load_or_fail, read=read, data_root=data_root, image=image, most=attempts.most)
-    for clip in clips.read(shares):
-        rows = [(clip.clip_token, clip)]
-        yield pack(attempts.run("decoding", rows, lambda rows: [(token, load(clip)) for token, clip in rows]))
+    for row in attempts.each("decoding", clips.places(shares), lambda place: load(clips.read(place))):
+        yield pack([row])
 
 
 def load_or_fail(

@@ -20,7 +20,6 @@ from typing import Any
 
 import ray.exceptions
 import ray.train
-from ray.train.torch import TorchConfig
 
 from sead_ray.config import RunConfig, TrainConfig
 from sead_ray.errors import InputError, StorageError
@@ -28,6 +27,7 @@ from sead_ray.model.weights import load_model, save_model
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.cluster import connect, gpus_each
 from sead_ray.stages.lock import held_lease
+from sead_ray.stages.process_group import ProcessGroup
 from sead_ray.stages.progress import say
 from sead_ray.stages.train_loop import MODEL, train_worker
 from sead_ray.stages.train_watch import InterruptibleTrainer, watched
@@ -118,7 +118,7 @@ def fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[in
             "schedule": asdict(plan),
             "lease": held_lease(run),
         },
-        "torch_config": TorchConfig(backend="nccl" if gpus >= 1 else "gloo"),  # NCCL takes one process a GPU
+        "torch_config": ProcessGroup(gpus=gpus),
         "scaling_config": ray_train.ScalingConfig(
             num_workers=_asked_for(train),
             elastic_resize_monitor_interval_s=train.resize_every_s,

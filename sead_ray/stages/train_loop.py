@@ -28,6 +28,7 @@ from sead_ray.stages import layout
 from sead_ray.stages.feed import DeviceFeed
 from sead_ray.stages.lease import require_lease
 from sead_ray.stages.loader import BatchLoader, Draw, loader_workers
+from sead_ray.stages.process_group import worker_device
 from sead_ray.stages.train_data import load_dataset
 from sead_ray.storage import Store
 from sead_ray.training.augment import draw
@@ -65,7 +66,7 @@ def _train(arguments: dict[str, Any]) -> None:
     config = RunConfig.model_validate(arguments["config"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    device = ray.train.torch.get_device()
+    device = worker_device()
     if device.type == "cpu":
         # Sums of several threads have no fixed order.
         torch.set_num_threads(1 if config.train.deterministic else max(1, (os.cpu_count() or 1) // world))

@@ -90,6 +90,25 @@ def test_a_task_that_is_ended_by_its_clip_gives_it_up(ray_cluster: None) -> None
     assert "deadly" in failure.reason
 
 
+def test_of_several_clips_in_a_task_the_one_that_ends_it_is_given_up(ray_cluster: None) -> None:
+    """As decoding does: they are told of together, and tried one at a time after a death."""
+
+    def decode(tokens: list[str], attempts: Attempts) -> list[tuple[str, Any]]:
+        def work(token: str) -> str:
+            if token == "deadly":
+                os._exit(1)
+            return f"decoded {token}"
+
+        return list(attempts.each("decoding", [(token, token) for token in tokens], work))
+
+    task = ray.remote(max_retries=-1, num_cpus=0.5)(decode)
+    answers = dict(ray.get(task.remote(["before", "deadly", "after"], open_desk(most=2)), timeout=120))
+    assert list(answers) == ["before", "deadly", "after"]
+    assert isinstance(answers["deadly"], Failure)
+    assert "died 2 times while it was decoding clip deadly" in answers["deadly"].reason
+    assert (answers["before"], answers["after"]) == ("decoded before", "decoded after")
+
+
 def test_the_loss_of_a_node_is_no_clips_fault() -> None:
     desk = Desk(is_alive=lambda node: node == "alive")
     assert desk.begin("lost", "w1", "decoding", ["a"], True) == {}

@@ -61,7 +61,9 @@ def test_every_clip_is_in_one_share_and_read_from_its_place(tmp_path: Path, monk
     source = ClipSource.of(run)
     shares = source.shares(tokens[::3], 10)
     assert max(len(rows) for rows in shares.column("rows").to_pylist()) == 10
-    assert [clip.clip_token for clip in source.read(shares)] == tokens[::3]
+    places = source.places(shares)
+    assert [token for token, _ in places] == tokens[::3]
+    assert all(source.read(place).clip_token == token for token, place in places)
     assert len(source.shares([], 10)) == 0
     monkeypatch.setattr(clip_source, "TASKS_A_DECODER", 4)
     assert [clips_a_task(n, 2) for n in (1, 15, 80, 10**6)] == [1, 1, 10, clip_source.MAX_CLIPS_A_TASK]
@@ -72,7 +74,7 @@ def test_a_file_that_was_written_again_is_read_again(tmp_path: Path) -> None:
     for clips in (5, 9):
         write_pool(run, clips, frames=2)
         source = ClipSource.of(run)
-        assert len(list(source.read(source.shares(pool_tokens(run), 4)))) == clips
+        assert len(source.places(source.shares(pool_tokens(run), 4))) == clips
 
 
 def test_tenths_count_from_each_drivers_first_clip() -> None:

@@ -9,14 +9,20 @@ from pydantic import Field
 from sead_ray.config import Schema
 
 
+# Frames a second of one H200 with VAD-Tiny; the tables of docs/clusters.md follow from these.
+SCORING_FPS = [235.0, 266.0]  # end to end, docs/benchmarks/scoring_gpu.md: half of two GPUs by default, one in bf16
+TRAINING_FPS = [56.5]  # the step alone, 17.7 ms a sample, docs/benchmarks/training_gpu.md: no decoding, no exchange
+
+
 class Sizing(Schema):
     """Measured rates, and what they are wanted for."""
 
-    scoring_fps: list[float] = Field(default=[235.0, 266.0])
+    scoring_fps: list[float] = Field(default=SCORING_FPS)
     """Frames a second that one GPU scores end to end; of several, the lowest and the highest are shown. The defaults
-    are of VAD-Tiny on H200 (docs/benchmarks/scoring_gpu.md): half of two with default options, and one in bf16."""
-    training_fps: list[float] = Field(default=[])
-    """Frames a second that one GPU trains; none: no table of training."""
+    are of VAD-Tiny on H200 (docs/benchmarks/scoring_gpu.md)."""
+    training_fps: list[float] = Field(default=TRAINING_FPS)
+    """Frames a second that one GPU trains; []: no table of training. The default is of VAD-Tiny on H200
+    (docs/benchmarks/training_gpu.md)."""
     efficiency: float = Field(default=1.0, gt=0, le=1)
     """Of a GPU among many, against one alone."""
     frames: int = Field(default=40, ge=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,10 @@ from sead_ray.evaluation.baselines import constant_velocity_plans, mean_l2_m, st
 from sead_ray.evaluation.planning import frame_planning, summarise
 from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.nuscenes.targets import build_targets
+from sead_ray.stages import layout
+from sead_ray.stages.score import pool_tokens
+from sead_ray.stages.stand_ins import write_pool
+from sead_ray.storage import Store
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +76,22 @@ def test_an_unknown_clip_is_named(tiny_config: RunConfig) -> None:
     with pytest.raises(InputError, match="no scene 'scene-0'"):
         inspect(tiny_config, clip="scene-0")
     assert plan(InspectConfig.model_validate(tiny_config.model_dump())).startswith("Would print 12 clip(s)")
+
+
+def test_quarantined_clips_are_listed_with_their_reasons(tmp_path: Path) -> None:
+    run = Store(str(tmp_path / "run"))
+    config = InspectConfig(run_dir=run.root, quarantined=True)
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        job(config)
+    write_pool(run, 100, frames=2)
+    assert job(config) == f"No clip of {run.root} is quarantined."
+    token = pool_tokens(run)[7].as_py()
+    run.write_json(layout.QUARANTINE, {token: "the worker process died 3 times", "of another pool": ""})
+    head, *lines, last = job(config).splitlines()
+    assert head.split() == ["clip", "scene", "reason"]
+    assert sorted(line.split(maxsplit=2) for line in lines if "pool" not in line) == [
+        [token, "stand-in", "the worker process died 3 times"]
+    ]
+    assert [line.split() for line in lines if "pool" in line] == [["of", "another", "pool", "-", "-"]]
+    assert last == f"2 clip(s), from {run.path(layout.QUARANTINE)}"
+    assert "quarantined clips of" in plan(config)

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from sead_ray.config import Schema
 
-
 # Frames a second of one H200 with VAD-Tiny; the tables of docs/clusters.md follow from these.
 SCORING_FPS = [235.0, 266.0]  # end to end, docs/benchmarks/scoring_gpu.md: half of two GPUs by default, one in bf16
 TRAINING_FPS = [56.5]  # the step alone, 17.7 ms a sample, docs/benchmarks/training_gpu.md: no decoding, no exchange

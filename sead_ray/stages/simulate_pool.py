@@ -8,12 +8,10 @@ import multiprocessing
 import os
 import signal
 import statistics
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import ray
 from pydantic import Field
 
 from sead_ray.config import DataConfig, RunConfig, Schema, ScoreConfig
@@ -21,13 +19,13 @@ from sead_ray.errors import InputError
 from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_pipeline import Parts
+from sead_ray.stages.driver_samples import EVERY_S, Sampler
 from sead_ray.stages.progress import say
 from sead_ray.stages.score import score_pool
 from sead_ray.stages.stand_ins import MODEL, decode_at_once, decoded_in, model_at_once, write_pool
 from sead_ray.storage import Store
 
 ROUND = 1
-EVERY_S = 1.0
 STAND_INS = Parts(decode=decode_at_once, model=model_at_once)
 
 
@@ -113,96 +111,52 @@ def _score(config: PoolSimulation, samples: str) -> None:
     started = time.monotonic()
     run = Store(config.run_dir)
     settings = RunConfig(run_dir=run.root, data=DataConfig(root=run.path("decoded")), score=config.score)
-    sampler = _Sampler(samples, started)
+    sampler = Sampler(samples, started)
     try:
         score_pool(run, settings, ROUND, MODEL, exclude=set(), parts=STAND_INS, seen=sampler.count)
     finally:
         sampler.stop()
 
 
-class _Sampler:
-    """Writes a line a second: seconds, clips done by this driver, its memory, the object store's."""
-
-    def __init__(self, file: str, started: float) -> None:
-        self.done = 0
-        self._first_s: float | None = None
-        self._file, self._started = file, started
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    def count(self, _row: dict[str, Any]) -> None:
-        self.done += 1
-        if self._first_s is None:
-            self._first_s = time.monotonic() - self._started
-
-    def stop(self) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        last = False
-        while not last:
-            last = self._ended.wait(EVERY_S)
-            sample = {
-                "at_s": round(time.monotonic() - self._started, 2),
-                "first_s": self._first_s,
-                "done": self.done,
-                "driver_mib": resident_mib(),
-                "store_mib": store_mib(),
-            }
-            with open(self._file, "a") as file:
-                file.write(json.dumps(sample) + "\n")
-
-
-def resident_mib() -> float:
-    """Memory of this process that is its own: without what it shares with the object store."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return (int(fields["RssAnon"].split()[0]) + int(fields["RssFile"].split()[0])) / 1024
-
-
-def store_mib() -> float:
-    """In use in the object store of this node."""
-    if not ray.is_initialized():
-        return 0.0
-    # Ray tells it nobody else without its dashboard.
-    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
-
-    address = ray.get_runtime_context().gcs_address
-    stats = get_memory_info_reply(get_state_from_address(address)).store_stats
-    return stats.object_store_bytes_used / 2**20
-
-
 def tenths(drivers: list[list[dict[str, Any]]], clips: int) -> list[dict[str, float]]:
-    """Of each tenth of the pool: clips a second, and the driver's and the store's memory at its end.
+    """Of each tenth of the pool: clips a second, processor time a clip, the driver's and the store's memory at its end.
 
     A driver's time counts from its first clip on; `drivers`: the samples of each, in order.
     """
-    moments, offset_s, offset = [], 0.0, 0
+    counts, times, spent, steps = [0], [0.0], [0.0], [drivers[0][0]]
     for samples in drivers:
         first_s = next((sample["first_s"] for sample in samples if sample["first_s"] is not None), 0.0)
-        steps = [sample for sample in samples if sample["done"]]
-        moments += [(sample["at_s"] - first_s + offset_s, sample["done"] + offset, sample) for sample in steps]
-        if moments:
-            offset_s, offset = moments[-1][0], moments[-1][1]
-    times = [0.0, *(moment[0] for moment in moments)]
-    counts = [0, *(min(moment[1], clips) for moment in moments)]
+        before = next((sample for sample in reversed(samples) if not sample["done"]), samples[0])
+        offset, offset_s, offset_cpu_s = counts[-1], times[-1], spent[-1]
+        for sample in samples:
+            if sample["done"]:
+                counts.append(min(sample["done"] + offset, clips))
+                times.append(sample["at_s"] - first_s + offset_s)
+                spent.append(sample["cpu_s"] - before["cpu_s"] + offset_cpu_s)
+                steps.append(sample)
     rows = []
     for tenth in range(10):
-        low, high = (_when(times, counts, clips * (tenth + k) / 10) for k in (0, 1))
-        at = min(moments, key=lambda moment: abs(moment[0] - high))[2]
-        rate = clips / 10 / max(high - low, 1e-9)
-        rows.append({"clips_per_s": rate, "driver_mib": at["driver_mib"], "store_mib": at["store_mib"]})
+        low, high = clips * tenth / 10, clips * (tenth + 1) / 10
+        seconds, cpu_s = (_at(values, counts, high) - _at(values, counts, low) for values in (times, spent))
+        end = steps[min(range(len(counts)), key=lambda k: abs(counts[k] - high))]
+        rows.append(
+            {
+                "clips_per_s": clips / 10 / max(seconds, 1e-9),
+                "cpu_ms_per_clip": 1e3 * cpu_s / (clips / 10),
+                "driver_mib": end["driver_mib"],
+                "store_mib": end["store_mib"],
+            }
+        )
     return rows
 
 
-def _when(times: list[float], counts: list[int], count: float) -> float:
-    """The moment of the `count`th clip, between samples by interpolation."""
+def _at(values: list[float], counts: list[int], count: float) -> float:
+    """The value when `count` clips were done, between samples by interpolation."""
     for k in range(1, len(counts)):
         if counts[k] >= count and counts[k] > counts[k - 1]:
             share = (count - counts[k - 1]) / (counts[k] - counts[k - 1])
-            return times[k - 1] + max(0.0, share) * (times[k] - times[k - 1])
-    return times[-1]
+            return values[k - 1] + max(0.0, share) * (values[k] - values[k - 1])
+    return values[-1]
 
 
 def _restart(samples: list[list[dict[str, Any]]], repeated: int) -> dict[str, float]:
@@ -236,21 +190,23 @@ def _check(run: Store, config: PoolSimulation) -> None:
 
 def describe(figures: dict[str, Any]) -> str:
     """The figures as a table for people."""
-    rates = [tenth["clips_per_s"] for tenth in figures["tenths"]]
+    rates, costs = ([tenth[key] for tenth in figures["tenths"]] for key in ("clips_per_s", "cpu_ms_per_clip"))
     lines = [
         f"{figures['clips']:,} clips of {figures['frames_a_clip']} frames, {figures['cpus']} CPUs, "
         f"{figures['clips_per_batch']} clips a batch. Decoder: {figures['decoder']}. Model: {figures['model']}.",
         "",
-        "| tenth | clips/s | driver, MiB | object store, MiB |",
-        "|---:|---:|---:|---:|",
+        "| tenth | clips/s | CPU ms a clip | driver, MiB | object store, MiB |",
+        "|---:|---:|---:|---:|---:|",
         *(
-            f"| {number} | {tenth['clips_per_s']:.0f} | {tenth['driver_mib']:.0f} | {tenth['store_mib']:.0f} |"
+            f"| {number} | {tenth['clips_per_s']:.0f} | {tenth['cpu_ms_per_clip']:.2f} | {tenth['driver_mib']:.0f} "
+            f"| {tenth['store_mib']:.0f} |"
             for number, tenth in enumerate(figures["tenths"], start=1)
         ),
         "",
-        f"{figures['seconds']:.0f} s in all; {statistics.median(rates):.0f} clips/s in the median, the last tenth "
-        f"{rates[-1] / rates[0] - 1:+.0%} against the first; driver at most {figures['driver_peak_mib']:.0f} MiB, "
-        f"object store at most {figures['object_store_peak_mib']:.0f} MiB; scores {figures['scores_mib']:.0f} MiB.",
+        f"{figures['seconds']:.0f} s in all; {statistics.median(rates):.0f} clips/s in the median. The last tenth against "
+        f"the first: {rates[-1] / rates[0] - 1:+.0%} clips/s, {costs[-1] / costs[0] - 1:+.0%} processor time a clip.",
+        f"Driver at most {figures['driver_peak_mib']:.0f} MiB, object store at most "
+        f"{figures['object_store_peak_mib']:.0f} MiB, scores {figures['scores_mib']:.0f} MiB.",
     ]
     if restart := figures.get("restart"):
         lines.append(

@@ -1,5 +1,5 @@
-"""Scores a simulated pool on a cluster of a CPU node and a GPU node, and says where decoders and models ran; then trains
-by two workers on the GPU node. Its GPUs are logical: all is computed on CPUs.
+"""Scores a simulated pool on a cluster of a CPU node and a GPU node, and says where decoders and models ran; then
+trains by two workers on the GPU node. Its GPUs are logical: all is computed on CPUs.
 
 python mixed_nodes.py FOLDER CONFIG.json
 """

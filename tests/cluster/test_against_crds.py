@@ -1,7 +1,7 @@
 """The Ray resources of cluster/kuberay against KubeRay's own schemas, which are 4 MB and so no part of the repository:
 
-    git clone --depth 1 https://github.com/ray-project/kuberay
-    SEAD_KUBERAY_CRDS=kuberay/ray-operator/config/crd/bases pytest tests/cluster/test_against_crds.py
+git clone --depth 1 https://github.com/ray-project/kuberay
+SEAD_KUBERAY_CRDS=kuberay/ray-operator/config/crd/bases pytest tests/cluster/test_against_crds.py
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from sead_ray.config import DataConfig, RunConfig, ScoreConfig
 from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.stages import clip_source, layout
 from sead_ray.stages.clip_source import ClipSource, clips_a_task
+from sead_ray.stages.driver_samples import cpu_s
 from sead_ray.stages.score import pool_tokens, score_pool
 from sead_ray.stages.simulate_pool import ROUND, STAND_INS, PoolSimulation, describe, simulate_pool, tenths
 from sead_ray.stages.stand_ins import MODEL, VERSION, decoded_in, write_pool
@@ -82,12 +86,20 @@ def test_tenths_count_from_each_drivers_first_clip() -> None:
 
     def samples(first_s: float, clips: int) -> list[dict[str, Any]]:
         return [
-            {"at_s": first_s + k, "first_s": first_s, "done": 50 * k, "driver_mib": 1.0, "store_mib": 2.0}
+            {
+                "at_s": first_s + k,
+                "first_s": first_s,
+                "done": 50 * k,
+                "driver_mib": 1.0,
+                "store_mib": 2.0,
+                "cpu_s": 9.0 + k / 10,
+            }
             for k in range(clips // 50 + 1)
         ]
 
     rows = tenths([samples(5.0, 500), samples(60.0, 500)], 1000)
     assert [row["clips_per_s"] for row in rows] == pytest.approx([50.0] * 10)
+    assert [row["cpu_ms_per_clip"] for row in rows] == pytest.approx([2.0] * 10)
     figures: dict[str, Any] = {
         "clips": 1000,
         "frames_a_clip": 2,
@@ -101,7 +113,20 @@ def test_tenths_count_from_each_drivers_first_clip() -> None:
         "scores_mib": 1.0,
         "tenths": rows,
     }
-    assert "50 clips/s in the median, the last tenth +0% against the first" in describe(figures)
+    text = describe(figures)
+    assert "50 clips/s in the median. The last tenth against the first: +0% clips/s, +0% processor time a clip." in text
+
+
+def test_processor_time_counts_a_process_with_all_that_it_started() -> None:
+    busy = "sum(i * i for i in range(4_000_000))"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        alone, with_us = cpu_s(process.pid), cpu_s(os.getpid())
+        process.communicate(b"\n")
+    assert alone > 0.1
+    assert with_us > alone
 
 
 def test_a_bucket_is_refused() -> None:

@@ -33,6 +33,7 @@ from sead_ray.stages.pipeline_size import PipelineSize, clips_that_fit
 from sead_ray.stages.ray_errors import raise_as_told
 from sead_ray.storage import Store
 
+GROW_AT = 0.75  # share of the batches that all actors may have; Ray's own, 1.75, cannot be reached with two an actor
 MOST_PARTS, MAX_ROWS_A_PART = 8192, 256  # of a ledger: so many files at most, of so many clips at most
 
 
@@ -79,6 +80,7 @@ def run_pipeline(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = size.no_progress_timeout_s
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_AT
     in_store = size if decoder == "cpu" else dataclasses.replace(size, lowers_clips=False)  # files are small
     store_bytes = ray.cluster_resources().get("object_store_memory", 0)
     clips_per_batch = clips_that_fit(first_clip(run), image, in_store, store_bytes)

@@ -7,7 +7,9 @@ python mixed_nodes.py FOLDER CONFIG.json
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from sead_ray.stages.stand_ins import MODEL, decode_at_once, model_at_once, writ
 from sead_ray.stages.train import train_model
 from sead_ray.storage import Store
 
+MODELS = 2
+
 
 def note(folder: Path, what: str) -> None:
-    (folder / f"{what}-{ray.get_runtime_context().get_node_id()}").touch()
+    (folder / f"{what}-{ray.get_runtime_context().get_node_id()}-{os.getpid()}").touch()
 
 
 def trained_steps(config: RunConfig) -> int:
@@ -53,11 +57,22 @@ def main(folder: Path, config: RunConfig) -> None:
 
     def model(*arguments: Any) -> Any:
         note(folder, "model")
-        return model_at_once(*arguments)
+        at_once, version = model_at_once(*arguments)
+
+        class NeverAlone:
+            bev_hw = at_once.bev_hw
+
+            def __call__(self, *inputs: Any) -> Any:
+                while len(list(folder.glob("model-*"))) < MODELS:  # until the pool has grown
+                    time.sleep(0.1)
+                return at_once(*inputs)
+
+        return NeverAlone(), version
 
     score = ScoreConfig(
         clips_per_batch=16,
-        max_actors=1,
+        min_actors=1,
+        max_actors=MODELS,
         actor_labels={"role": "gpu"},
         decoder_labels={"role": "in(cpu, other)"},
         decoder_resources={"disk": 0.1},
@@ -66,12 +81,13 @@ def main(folder: Path, config: RunConfig) -> None:
     simulated = RunConfig(run_dir=run.root, data=DataConfig(root=run.path("decoded")), score=score)
     score_pool(run, simulated, 1, MODEL, exclude=set(), parts=Parts(decode, model))
     names = {cpu.node_id: "cpu", gpu.node_id: "gpu"}
-    found = [path.name.split("-") for path in folder.glob("*-*")]
+    found = [path.name.split("-")[:2] for path in folder.glob("*-*")]
     print(
         json.dumps(
             {
                 "n_clips": run.manifest(layout.scores(1))["n_clips"],
-                "ran": sorted(f"{what} on {names.get(node, 'head')}" for what, node in found),
+                "ran": sorted({f"{what} on {names.get(node, 'head')}" for what, node in found}),
+                "models": sum(what == "model" for what, _ in found),
                 "steps": trained_steps(config),
             }
         )

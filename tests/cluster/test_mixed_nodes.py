@@ -14,7 +14,7 @@ from sead_ray.stages import layout
 from sead_ray.storage import Store
 
 
-def test_decoders_run_on_the_cpu_node_and_models_on_the_gpu_node(
+def test_decoders_run_on_the_cpu_node_and_a_growing_pool_of_models_on_the_gpu_node(
     tiny_run: Store, tiny_config: RunConfig, tmp_path: Path, repository: Path
 ) -> None:
     """In a process of its own, since the session's Ray is another cluster."""
@@ -30,4 +30,4 @@ def test_decoders_run_on_the_cpu_node_and_models_on_the_gpu_node(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert answer == {"n_clips": 300, "ran": ["decoder on cpu", "model on gpu"], "steps": 4}
+    assert answer == {"n_clips": 300, "ran": ["decoder on cpu", "model on gpu"], "models": 2, "steps": 4}

@@ -204,7 +204,8 @@ def describe(figures: dict[str, Any]) -> str:
         ),
         "",
         f"{figures['seconds']:.0f} s in all; {statistics.median(rates):.0f} clips/s in the median. "
-        f"The last tenth against the first: {rates[-1] / rates[0] - 1:+.0%} clips/s, {costs[-1] / costs[0] - 1:+.0%} processor time a clip.",
+        f"The last tenth against the first: {rates[-1] / rates[0] - 1:+.0%} clips/s, "
+        f"{costs[-1] / costs[0] - 1:+.0%} processor time a clip.",
         f"Driver at most {figures['driver_peak_mib']:.0f} MiB, object store at most "
         f"{figures['object_store_peak_mib']:.0f} MiB, scores {figures['scores_mib']:.0f} MiB.",
     ]

@@ -14,7 +14,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from jobs.cli import parse
 from sead_ray.config import ServeConfig
-from tests.cluster.kubernetes import FILES, KINDS, clusters, jobs, one, resources, templates
+from tests.cluster.kubernetes import FILES, FOLDER, KINDS, clusters, jobs, one, resources, templates
 
 NAMESPACE, APP, TOKEN_SECRET, REDIS = "sead-ray", "sead-ray", "sead-ray-token", "sead-ray-redis"
 CLUSTERS = pytest.mark.parametrize("cluster", [pytest.param(spec, id=name) for name, spec in clusters().items()])
@@ -157,6 +157,20 @@ def test_the_service_is_the_one_of_serve() -> None:
     assert service["upgradeStrategy"]["type"] == "NewCluster"
     gpu = service["rayClusterConfig"]["workerGroupSpecs"][0]
     assert args.replicas * (args.gpus_per_replica or 0) <= gpu["minReplicas"]
+
+
+def test_the_service_listens_to_all_and_so_has_tokens_where_its_ingress_runs() -> None:
+    service = one("RayService")
+    (application,) = yaml.safe_load(service["serveConfigV2"])["applications"]
+    file = Path(application["args"]["tokens_file"])
+    for group in service["rayClusterConfig"]["workerGroupSpecs"]:  # the head has no CPU for it
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        (mount,) = [mount for mount in container["volumeMounts"] if Path(mount["mountPath"]) == file.parent]
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
+        secret = volume["secret"]["secretName"]
+        assert f"secret generic {secret} --from-file={file.name}" in (FOLDER / "rayservice.yaml").read_text("utf-8")
+        assert volume["secret"]["defaultMode"] & 0o040  # user 1000 reads it by its group
 
 
 def test_the_services_state_lies_in_the_redis_of_redis_yaml() -> None:

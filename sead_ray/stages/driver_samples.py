@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Sampler:
     def __init__(self, file: str, started: float) -> None:
         self.done = 0
         self._first_s: float | None = None
+        self._cpu = CpuTime(os.getpid())
         self._file, self._started = file, started
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
@@ -45,7 +47,7 @@ class Sampler:
                 "done": self.done,
                 "driver_mib": resident_mib(),
                 "store_mib": store_mib(),
-                "cpu_s": cpu_s(os.getpid()),
+                "cpu_s": self._cpu.total_s(),
             }
             with open(self._file, "a") as file:
                 file.write(json.dumps(sample) + "\n")
@@ -69,20 +71,34 @@ def store_mib() -> float:
     return stats.object_store_bytes_used / 2**20
 
 
-def cpu_s(root: int) -> float:
-    """Processor time of the process `root` and all below it, with those that ended and were waited for."""
-    parents, seconds = {}, {}
+class CpuTime:
+    """Processor time of the process `root` and all that ever was below it. Ray's workers come and go, and nobody waits
+    for them, so that what each one had when it was last seen is kept."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._seen: dict[tuple[int, int], float] = {}  # (process, when it started) -> seconds
+
+    def total_s(self) -> float:
+        stats = dict(_stats())
+        for process, fields in stats.items():
+            if _is_below(process, self._root, stats):
+                user, system = fields[11:13]
+                self._seen[process, fields[19]] = (user + system) / TICKS
+        return sum(self._seen.values())
+
+
+def _stats() -> Iterator[tuple[int, list[int]]]:
+    """Of each process the numbers of proc(5)'s stat from the third on; the state, which is a letter, as 0."""
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
         except OSError:  # it ended meanwhile
             continue
-        parents[int(name)] = int(fields[1])
-        seconds[int(name)] = sum(map(int, fields[11:15])) / TICKS  # own and waited-for children's, user and system
-    return sum(spent for process, spent in seconds.items() if _is_below(process, root, parents))
+        yield int(name), [0, *map(int, fields[1:])]
 
 
-def _is_below(process: int, root: int, parents: dict[int, int]) -> bool:
-    while process and process != root:
-        process = parents.get(process, 0)
+def _is_below(process: int, root: int, stats: dict[int, list[int]]) -> bool:
+    while process != root and process in stats:
+        process = stats[process][1]
     return process == root

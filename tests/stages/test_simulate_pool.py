@@ -14,7 +14,7 @@ from sead_ray.config import DataConfig, RunConfig, ScoreConfig
 from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.stages import clip_source, layout
 from sead_ray.stages.clip_source import ClipSource, clips_a_task
-from sead_ray.stages.driver_samples import cpu_s
+from sead_ray.stages.driver_samples import CpuTime
 from sead_ray.stages.score import pool_tokens, score_pool
 from sead_ray.stages.simulate_pool import ROUND, STAND_INS, PoolSimulation, describe, simulate_pool, tenths
 from sead_ray.stages.stand_ins import MODEL, VERSION, decoded_in, write_pool
@@ -117,16 +117,19 @@ def test_tenths_count_from_each_drivers_first_clip() -> None:
     assert "50 clips/s in the median. The last tenth against the first: +0% clips/s, +0% processor time a clip." in text
 
 
-def test_processor_time_counts_a_process_with_all_that_it_started() -> None:
-    busy = "sum(i * i for i in range(4_000_000))"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]); print(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+def test_processor_time_counts_what_a_process_started_also_when_it_is_gone() -> None:
+    """The process below ends without being waited for, as Ray's workers do."""
+    child = "sum(i * i for i in range(4_000_000)); print(flush=True); input()"
+    code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}]); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        alone, with_us = cpu_s(process.pid), cpu_s(os.getpid())
-        process.communicate(b"\n")
-    assert alone > 0.1
-    assert with_us > alone
+        below, with_us = CpuTime(process.pid), CpuTime(os.getpid())
+        spent_s = below.total_s()
+        assert with_us.total_s() > spent_s > 0.1
+        process.communicate(b"\n\n")
+    assert below.total_s() == pytest.approx(spent_s, abs=0.05)
 
 
 def test_a_bucket_is_refused() -> None:

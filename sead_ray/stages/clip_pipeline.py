@@ -33,7 +33,9 @@ from sead_ray.stages.pipeline_size import PipelineSize, clips_that_fit
 from sead_ray.stages.ray_errors import raise_as_told
 from sead_ray.storage import Store
 
-GROW_AT = 0.75  # share of the batches that all actors may have; Ray's own, 1.75, cannot be reached with two an actor
+# A pool grows or shrinks by how many batches its actors have of those that they may have (2 each). Ray's own bounds are
+# 1.75, which cannot be reached then, and 0.5, at which a pool of two would shrink only to grow again.
+GROW_AT, SHRINK_AT = 0.75, 0.25
 MOST_PARTS, MAX_ROWS_A_PART = 8192, 256  # of a ledger: so many files at most, of so many clips at most
 
 
@@ -81,6 +83,7 @@ def run_pipeline(
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = size.no_progress_timeout_s
     context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_AT
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = SHRINK_AT
     in_store = size if decoder == "cpu" else dataclasses.replace(size, lowers_clips=False)  # files are small
     store_bytes = ray.cluster_resources().get("object_store_memory", 0)
     clips_per_batch = clips_that_fit(first_clip(run), image, in_store, store_bytes)

@@ -109,8 +109,10 @@ def run_pipeline(
 def _decoded(clips: ClipSource, tokens: Sequence[str] | pa.Array, how: tuple[Any, ...], size: PipelineSize) -> Any:
     """A row is a clip; `how`: the further arguments of `decode_clips`."""
     shares = clips.shares(tokens, clips_a_task(len(tokens), size.max_decoders))
-    source: Any = ray.data.from_arrow(shares)
-    return source.repartition(target_num_rows_per_block=1).map_batches(
+    # A block each, made here: Ray's repartition takes a whole core for as long as it has blocks left, and on a machine
+    # with two the tasks behind the model would not get their turn before the last clip of a large pool is decoded.
+    source: Any = ray.data.from_arrow([shares.slice(row, 1) for row in range(len(shares))])
+    return source.map_batches(
         decode_clips,
         fn_args=[clips, *how],
         batch_format="pyarrow",

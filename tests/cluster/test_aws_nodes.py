@@ -1,5 +1,5 @@
-"""`ray up cluster/aws.yaml` as far as it goes without a cloud: Ray's own bootstrap and node provider against a server that
-speaks AWS's API (moto), with botocore's check of every parameter."""
+"""`ray up cluster/aws.yaml` as far as it goes without a cloud: Ray's own bootstrap and node provider against a server
+that speaks AWS's API (moto), with botocore's check of every parameter."""
 
 from __future__ import annotations
 

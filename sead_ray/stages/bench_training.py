@@ -133,6 +133,7 @@ def _end_to_end(
         "batch": size / n_workers,
         "seconds_cold": seconds,
         "start_s": history[0]["time_s"] - started,
+        "start_up_s": history[0].get("start_up_s", {}),
     }
     row |= rates(history, size)
     row["gpu"] = sampler.summary(row.pop("from_s"), row.pop("to_s"))

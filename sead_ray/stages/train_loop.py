@@ -29,6 +29,7 @@ from sead_ray.stages.feed import DeviceFeed
 from sead_ray.stages.lease import require_lease
 from sead_ray.stages.loader import BatchLoader, Draw, loader_workers
 from sead_ray.stages.process_group import worker_device
+from sead_ray.stages.start_up import StartUp
 from sead_ray.stages.train_data import load_dataset
 from sead_ray.storage import Store
 from sead_ray.training.augment import draw
@@ -112,12 +113,14 @@ class _Trainer:
     ) -> None:
         self.config, self.rank, self.world, self.device = config, rank, world, device
         self.schedule = arguments["schedule"]
+        self.start_up = StartUp()
         self.seed = np.random.SeedSequence([config.seed, arguments["round"]]).generate_state(1)[0].item()
         self.run, self.round = Store(arguments["run_root"]), arguments["round"]
         self.dataset = load_dataset(self.run, config, arguments["bought"], self.seed)
         here = ray.train.get_context().get_local_world_size()
         n_workers = loader_workers(config.train, self.dataset, device.type == "cuda", here)
         self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads)
+        self.start_up.mark("data")
         torch.manual_seed(self.seed)  # the same start on every rank
         self.model: VAD = build_model(config.model).to(device)
         self.forward = TrainForward(self.model, precision_on(device, config.train.precision)).train()
@@ -129,6 +132,7 @@ class _Trainer:
         self.lease = arguments.get("lease")
         self.epoch = self.steps_done = 0  # steps of this epoch
         self.history: list[dict[str, Any]] = []
+        self.start_up.mark("model")
         self._shown = 0.0
 
     def restore(self, checkpoint: ray.train.Checkpoint | None) -> None:
@@ -147,9 +151,11 @@ class _Trainer:
         """From where the checkpoint left off to the end of the last epoch."""
         loaded = self.loader.stream(part for part, _ in self._parts())  # its processes start while the GPU records
         self._record()
+        self.start_up.mark("recording")
         self.parallel = exchanging(self.forward)
         with DeviceFeed(self._batches(loaded), self.device) as self.feed:
             for batch in self.feed:
+                self.start_up.mark("first batch")
                 self._train_step(batch)
                 self._end_step()
 
@@ -244,6 +250,8 @@ class _Trainer:
         number, epoch, total = self._number, self.epoch, sum(terms.values())
         rate = self.scheduler.get_last_lr()[0]
         entry = {"step": number, "epoch": epoch, "workers": self.world, "lr": rate, "loss": total, "losses": terms}
+        if not self.history:
+            entry["start_up_s"] = self.start_up.seconds
         entry |= {"time_s": time.time(), "waited_s": self.feed.waited_s, "memory_gib": reserved_gib(self.device)}
         self.history.append(entry)
         if not math.isfinite(total):

@@ -67,6 +67,7 @@ def test_losses_are_logged_and_finite(loop_run: Store) -> None:
     assert entries
     assert all(np.isfinite(list(entry["losses"].values())).all() for entry in entries)
     assert entries[-1]["step"] == loop_run.manifest(layout.model(1))["steps"]
+    assert {"data", "model", "recording", "first batch"} <= set(entries[0]["start_up_s"])
 
 
 def test_evaluation_covers_val_and_the_fixed_lines(loop_run: Store) -> None:

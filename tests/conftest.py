@@ -26,6 +26,15 @@ from sead_ray.stages.prepare import prepare
 from sead_ray.storage import Store
 from sead_ray.synthetic import generate_world
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--strategy",
+        action="append",
+        help="module:function: run the strategies' common tests on it (test_strategies.py)",
+    )
+
+
 TINY_WORLD = WorldConfig(scenes=12, frames=8, image_width=160, image_height=90, val_share=0.25, seed=3)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sead_ray.config.schema import Schema
 
@@ -12,6 +13,16 @@ InitialStrategy = Literal["stratified", "random", "ego_diversity", "activeft"]
 IncrementalStrategy = Literal[
     "sead", "random", "random_frames", "coreset", "vaal", "activeft", "activead", "sead_diverse", "weighted"
 ]
+
+
+def _one_of(names: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value in names or re.fullmatch(r"[\w.]+:\w+", value):
+            return value
+        raise ValueError(f"{value!r} is none of {', '.join(names)}, nor module:function of a strategy of your own")
+
+    return AfterValidator(check)
+
 
 # The arms of the paper's Tables 1 and 3 and Figure 5, and ours. Coreset and VAAL begin with Random's first batch.
 _SEAD: dict[str, Any] = {"initial": "stratified", "incremental": "sead", "key_frames": True, "shift": "agents_and_maps"}
@@ -38,8 +49,10 @@ class SelectConfig(Schema):
 
     preset: str | None = None
     """One of `SELECT_PRESETS`: sets `initial`, `incremental`, `key_frames` and `shift` whatever else is given."""
-    initial: InitialStrategy = "stratified"
-    incremental: IncrementalStrategy = "sead"
+    initial: Annotated[str, _one_of(get_args(InitialStrategy))] = "stratified"
+    """stratified, random, ego_diversity, activeft; or `module:function`, docs/strategies.md."""
+    incremental: Annotated[str, _one_of(get_args(IncrementalStrategy))] = "sead"
+    """sead, random, random_frames, coreset, vaal, activeft, activead, sead_diverse, weighted; or `module:function`."""
     rounds: list[Annotated[float, Field(gt=0)]] = [0.1, 0.2, 0.3]
     """What is bought after each round, cumulative, in the units of `amounts` and `budget_in`."""
     amounts: Literal["share", "percent", "count"] = "share"

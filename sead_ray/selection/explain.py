@@ -44,6 +44,8 @@ def explain(strategy: str, pool: Pool, rows: Sequence[Selection], clip: PoolClip
         )
     if strategy in ("random", "random_frames"):
         return f"{len(rows)} clips were drawn uniformly at random, and it was not among them."
+    if ":" in strategy:
+        return f"{len(rows)} clips were taken, and it was not among them."
     return _by_distance(pool, rows, clip.clip_token, strategy, config)
 
 

@@ -8,7 +8,7 @@ from sead_ray.nuscenes.clips import NuScenesFolder
 from sead_ray.py123d.clips import LogClips
 from sead_ray.py123d.folder import Py123dFolder
 from sead_ray.schemas import CLIP_SCHEMA
-from sead_ray.selection import NEEDS_LABELLED
+from sead_ray.selection import needs
 from sead_ray.selection.budget import round_amounts
 from sead_ray.stages import layout
 from sead_ray.stages.select import needs_scores
@@ -34,7 +34,7 @@ def describe_plan(config: RunConfig) -> str:
     ]
     bought = 0
     for number, size in enumerate(sizes):
-        labelled_too = config.select.incremental in NEEDS_LABELLED
+        labelled_too = "labelled" in needs(config.select.incremental)
         to_score = pool_clips - (0 if labelled_too else bought) if needs_scores(config, number) else 0
         bought += size
         frames = round(bought * frames_each)

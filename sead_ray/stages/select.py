@@ -12,7 +12,7 @@ from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.records import Selection
 from sead_ray.schemas import FEATURE_SCHEMA, SCORE_SCHEMA, SELECTION_SCHEMA
-from sead_ray.selection import NEEDS_LABELLED, NEEDS_SCORES, NEEDS_START_FEATURES, STRATEGIES, Budget, Pool
+from sead_ray.selection import Budget, Pool, needs, strategy
 from sead_ray.selection.budget import round_amounts, round_budget
 from sead_ray.selection.explain import explain
 from sead_ray.selection.no_frames import no_frames_reason
@@ -40,20 +40,20 @@ def strategy_name(config: RunConfig, number: int) -> str:
 
 def needs_scores(config: RunConfig, number: int) -> bool:
     """Whether round `number` selects by the model of the round before."""
-    return number > 0 and config.select.incremental in NEEDS_SCORES and not _by_front_images(config)
+    return number > 0 and "scores" in needs(config.select.incremental) and not _by_front_images(config)
 
 
 def needs_start_features(config: RunConfig, number: int) -> bool:
     """Whether round `number` selects by features of the starting backbone, or by small front images."""
     name = strategy_name(config, number)
-    return name in NEEDS_START_FEATURES or (number > 0 and name == "vaal" and _by_front_images(config))
+    return "start_features" in needs(name) or (number > 0 and name == "vaal" and _by_front_images(config))
 
 
 def scoring_scope(run: Store, config: RunConfig, number: int) -> dict[str, Any]:
     """Whom round `number` scores: clips to leave out, and labelled ones whose features the strategy needs."""
     taken = {item.clip_token for item in bought_before(run, number)}
     never = _excluded(run, config)
-    if strategy_name(config, number) in NEEDS_LABELLED:
+    if "labelled" in needs(strategy_name(config, number)):
         return {"exclude": set(never - taken), "labelled": taken}
     return {"exclude": taken | never, "labelled": set()}
 
@@ -65,7 +65,7 @@ def select_round(run: Store, config: RunConfig, number: int, pool: PoolTable) ->
         InputError: the budget exceeds the pool, or the round would buy no frame at all; says why.
     """
     budget = _budget(config, number, pool)
-    rows = STRATEGIES[strategy_name(config, number)](
+    rows = strategy(strategy_name(config, number))(
         round_pool(run, config, number, pool), budget, round_rng(config, number), config.select
     )
     if needs_scores(config, number) and not any(item.n_frames_bought for item in rows):
@@ -149,9 +149,9 @@ def explain_clip(run: Store, config: RunConfig, number: int, pool: PoolTable, to
     failure = _why_failed(run, config, number, token)
     if failure:
         return f"Clip {token} was not taken: it could not be scored. {failure}"
-    strategy = strategy_name(config, number)
-    why = explain(strategy, round_pool(run, config, number, pool), rows, clip, config.select)
-    return f"Clip {token} was not taken in round {number} ({strategy}): {why}"
+    name = strategy_name(config, number)
+    why = explain(name, round_pool(run, config, number, pool), rows, clip, config.select)
+    return f"Clip {token} was not taken in round {number} ({name}): {why}"
 
 
 def _by_front_images(config: RunConfig) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from sead_ray.config import SELECT_PRESETS, IncrementalStrategy, InitialStrategy, SelectConfig
 from sead_ray.errors import InputError
 from sead_ray.schemas import SELECTION_SCHEMA
-from sead_ray.selection import INCREMENTAL, INITIAL, NEEDS_SCORES, STRATEGIES, Budget, Pool
+from sead_ray.selection import INCREMENTAL, INITIAL, STRATEGIES, Budget, Pool, needs, strategy
 from sead_ray.selection.strata import STRATA
 from tests.selection.pools import QUICK, make_clips, make_scores
 
@@ -24,13 +25,17 @@ POOL = Pool.from_clips(CLIPS, SCORES, round=2)
 SEEDED = {"random", "random_frames", "stratified", "activeft", "vaal"}
 
 
-@pytest.fixture(params=sorted(STRATEGIES))
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that takes a `name` runs for all strategies, or for those of the option `--strategy`."""
+    names = metafunc.config.getoption("strategy") or sorted(STRATEGIES)
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", names)
+    if "by_score" in metafunc.fixturenames:
+        metafunc.parametrize("by_score", [name for name in names if "scores" in needs(name)])
 
 
 def run(name: str, budget: Budget, pool: Pool = POOL, seed: int = 3, config: SelectConfig = QUICK):
-    return STRATEGIES[name](pool, budget, np.random.default_rng(seed), config)
+    return strategy(name)(pool, budget, np.random.default_rng(seed), config)
 
 
 def test_the_registry_is_what_the_configuration_offers() -> None:
@@ -87,8 +92,8 @@ def test_batches_do_not_matter(name: str) -> None:
 def test_the_seed_decides(name: str) -> None:
     assert run(name, Budget(clips=9)) == run(name, Budget(clips=9))
     choices = {tuple(row.clip_token for row in run(name, Budget(clips=9), seed=s)) for s in range(4)}
-    assert len(choices) == 1 or name in SEEDED
-    assert len(choices) > 1 or name not in SEEDED
+    if name in STRATEGIES:
+        assert (len(choices) > 1) == (name in SEEDED)
 
 
 def test_labelled_and_excluded_clips_never_return(name: str) -> None:
@@ -134,27 +139,25 @@ def test_rows_fit_their_parquet_schema(name: str) -> None:
     assert pa.Table.from_pylist(rows, schema=SELECTION_SCHEMA).num_rows == 5
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS_SCORES))
-def test_failed_clips_are_never_selected_and_models_do_not_mix(name: str) -> None:
+def test_failed_clips_are_never_selected_and_models_do_not_mix(by_score: str) -> None:
     failed = {token: replace(SCORES[token], status="failed", embedding=[]) for token in list(FREE)[:3]}
     pool = Pool.from_clips(CLIPS, {**SCORES, **failed})
-    assert not {row.clip_token for row in run(name, Budget(clips=37), pool)} & set(failed)
+    assert not {row.clip_token for row in run(by_score, Budget(clips=37), pool)} & set(failed)
     with pytest.raises(InputError, match="38 clips, but only 37 of 40"):
-        run(name, Budget(clips=38), pool)
+        run(by_score, Budget(clips=38), pool)
     mixed = Pool.from_clips(CLIPS, {**SCORES, "clip-05": replace(SCORES["clip-05"], model_version="other")})
     with pytest.raises(InputError, match=r"different models \(model, other\)"):
-        run(name, Budget(clips=3), mixed)
+        run(by_score, Budget(clips=3), mixed)
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS_SCORES))
-def test_without_scores_the_strategy_says_so(name: str) -> None:
+def test_without_scores_the_strategy_says_so(by_score: str) -> None:
     with pytest.raises(InputError, match="score the pool first"):
-        run(name, Budget(clips=3), Pool.from_clips(CLIPS))
+        run(by_score, Budget(clips=3), Pool.from_clips(CLIPS))
 
 
-@pytest.mark.parametrize("name", sorted(set(INITIAL) - {"activeft"}))
-def test_initial_strategies_need_no_scores_and_buy_whole_clips(name: str) -> None:
-    rows = run(name, Budget(clips=8), Pool.from_clips(CLIPS))
+@pytest.mark.parametrize("ours", sorted(set(INITIAL) - {"activeft"}))
+def test_initial_strategies_need_no_scores_and_buy_whole_clips(ours: str) -> None:
+    rows = run(ours, Budget(clips=8), Pool.from_clips(CLIPS))
     assert all((row.frame_start, row.frame_stop) == (0, dict_frames(row.clip_token)) for row in rows)
     assert all(row.score is None for row in rows)
 
@@ -163,10 +166,35 @@ def dict_frames(token: str) -> int:
     return next(clip.n_frames for clip in CLIPS if clip.clip_token == token)
 
 
-@pytest.mark.parametrize("name", ["coreset", "vaal", "sead_diverse", "activeft"])
-def test_a_pool_beyond_the_limit_is_sampled(name: str) -> None:
+@pytest.mark.parametrize("ours", ["coreset", "vaal", "sead_diverse", "activeft"])
+def test_a_pool_beyond_the_limit_is_sampled(ours: str) -> None:
     config = QUICK.model_copy(update={"max_candidates": 12})
-    rows = run(name, Budget(clips=12), config=config)
+    rows = run(ours, Budget(clips=12), config=config)
     assert len({row.clip_token for row in rows}) == 12
     shuffled = Pool.from_clips(CLIPS[::-1], SCORES, round=2)
-    assert run(name, Budget(clips=12), shuffled, config=config) == rows
+    assert run(ours, Budget(clips=12), shuffled, config=config) == rows
+
+
+def test_a_strategy_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of docs/strategies.md, as its reader would write it."""
+    page = (Path(__file__).parents[2] / "docs/strategies.md").read_text()
+    code = page.split("```python\n", 1)[1].split("```", 1)[0]
+    assert len(code.splitlines()) < 40
+    (tmp_path / "unsure_at_night.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = SelectConfig(incremental="unsure_at_night:select")
+    assert needs(config.incremental) == {"scores"}
+    rows = run(config.incremental, Budget(clips=5))
+    unsure = {token: SCORES[token].agent_uncertainty * (1 + FREE[token].is_night) for token in FREE}
+    assert [row.clip_token for row in rows] == sorted(FREE, key=lambda token: -unsure[token])[:5]
+
+
+@pytest.mark.parametrize("wrong", ["not_there:select", "json:not_there", "math:pi"])
+def test_a_strategy_that_cannot_be_used(wrong: str) -> None:
+    with pytest.raises(InputError, match=f"The strategy {wrong} "):
+        strategy(wrong)
+
+
+def test_a_strategy_without_a_module_is_refused_with_the_names_that_exist() -> None:
+    with pytest.raises(ValueError, match=r"'seed' is none of sead, random, .* nor module:function"):
+        SelectConfig(incremental="seed")

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := jobs/configs/demo.yaml
 
-.PHONY: demo test faults lint install clean
+.PHONY: demo test faults lint docs install clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -32,6 +32,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ty check --python $(VENV) --error-on-warning sead_ray
 	$(BIN)/lint-imports
+
+docs: install
+	$(BIN)/python -m sead_ray.config.reference > docs/configuration.md
 
 clean:
 	rm -rf $(VENV) data/demo runs/demo *.egg-info .pytest_cache .ruff_cache .import_linter_cache

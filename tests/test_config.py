@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from sead_ray.config import RunConfig, Schema, SelectConfig, ServeConfig
+from sead_ray.config.reference import markdown
 
 CONFIGS = sorted((Path(__file__).parent.parent / "jobs" / "configs").glob("*.yaml"))
 
@@ -58,3 +59,8 @@ def test_rounds_must_grow_within_the_pool(rounds: list[float]) -> None:
 
 def test_the_whole_pool_may_be_bought() -> None:
     assert SelectConfig(rounds=[0.5, 1.0]).rounds == [0.5, 1.0]
+
+
+def test_the_reference_is_of_these_schemas() -> None:
+    page = (CONFIGS[0].parents[2] / "docs" / "configuration.md").read_text()
+    assert page == markdown(), "run `make docs`"

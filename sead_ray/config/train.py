@@ -75,6 +75,8 @@ class TrainConfig(Schema):
 
 
 class EvaluateConfig(Schema):
+    """What is measured of each round's model on the val split."""
+
     perception: bool = True
     """Detection (nuScenes mAP, NDS), map AP and motion metrics beside planning."""
     clips_per_batch: int | None = Field(default=None, ge=1)

@@ -219,14 +219,14 @@ class TestService:
         slow = [slow_body(service, ask) for _ in range(8)]
         uploads = list(all_uploads(clip, data_root, make_jpeg(np.random.default_rng(1))))
         assert len(uploads) >= 500
-        for upload in uploads[::10]:  # what is loaded and cached with the first of a kind
+        for upload in uploads[::5]:  # what is loaded and cached with the first of a kind
             refused(ask, upload)
         before = resident_mib()
         for upload in uploads:
             refused(ask, upload)
         grown = {name: round(after - before[name], 1) for name, after in resident_mib().items()}
         print(f"{len(uploads)} hostile uploads: MiB grown {grown}, of {before}")
-        assert max(grown.values()) < 32, grown
+        assert max(grown.values()) < 64, grown  # an eighth of a MiB an upload; one bomb alone would be thousands
         assert {status_of(connection) for connection in slow} == {408}
 
     def test_a_lost_model_comes_back(self, service: str, ask: httpx.Client, token: str, clip: Clip, data_root: str):

@@ -31,7 +31,7 @@ from sead_ray.stages.stand_ins import MODEL, decode_at_once, model_at_once, writ
 from sead_ray.storage import Store
 from tests.cluster.fake_cloud import FakeCloud
 
-CLIPS, STEP_S = int(os.environ.get("CLIPS", "2400")), float(os.environ.get("STEP_S", "0.5"))
+CLIPS, STEP_S = int(os.environ.get("CLIPS", "800")), float(os.environ.get("STEP_S", "0.5"))
 GPU_NODES = 4
 GPU_NODE = {"resources": {"CPU": 1, "GPU": 1, "object_store_memory": 100 * 2**20}, "max_workers": GPU_NODES}
 STUCK_S = 1800
@@ -80,6 +80,7 @@ def scores(run: Store, number: int, parts: Parts) -> list[dict[str, Any]]:
         min_actors=1,
         max_actors=GPU_NODES,
         clips_per_batch=8,
+        decode_on="cpu",
         cpus_per_actor=0.25,
         cpus_per_decoder=0.25,
         no_progress_timeout_s=STUCK_S,

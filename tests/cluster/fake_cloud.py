@@ -1,6 +1,6 @@
 """A cloud on this machine: a Ray head with its autoscaler, and Ray's provider of nodes that are processes.
 
-Ray's own `AutoscalingCluster` would do, but its wheel lacks a file that it reads, and it ends every Ray of the machine.
+Ray's own `AutoscalingCluster` ends every Ray of the machine.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from typing import Any
 import psutil
 
 HEAD_ID = "f" * 51 + "00000"  # fake_multi_node.node_provider.FAKE_HEAD_NODE_ID
+NOTHING = (
+    *("setup_commands", "head_setup_commands", "worker_setup_commands", "initialization_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files"),
+)
 HEAD_TYPE = "ray.head.default"
 
 
@@ -44,12 +48,15 @@ class FakeCloud:
             "idle_timeout_minutes": idle_s / 60,
             "upscaling_speed": 1000.0,
             "provider": {
-                "type": "fake_multinode",
+                "type": "external",  # "fake_multinode" reads defaults from a file that the wheel lacks
+                "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
                 "gcs_address": self.address,
                 "launch_multiple": True,
                 "head_node_id": HEAD_ID,
             },
             "auth": {"ssh_user": "nobody"},
+            **dict.fromkeys(NOTHING, []),
+            "file_mounts": {},
             "head_node_type": HEAD_TYPE,
             "available_node_types": types,
         }

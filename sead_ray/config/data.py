@@ -74,3 +74,5 @@ class LabelConfig(Schema):
     """oracle: the data set's own; wait: stop after writing a label request, go on when `delivery` holds them."""
     delivery: str | None = None
     """Folder in which delivered label files (Parquet, labels schema) appear; default <run>/labels_in."""
+    context_frames: int = Field(default=2, ge=0)
+    """Neighbours on either side of each bought run that annotators are shown; labels of them are not kept."""

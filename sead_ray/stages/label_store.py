@@ -35,7 +35,7 @@ def read_labels(run: Store, config: RunConfig, frame_tokens: set[str], clip_toke
 def write_request(run: Store, config: RunConfig, number: int, frames: Mapping[str, list[str]]) -> None:
     """The label request of a round: frame (sample) tokens by clip."""
     total = sum(len(tokens) for tokens in frames.values())
-    delivery = _delivery(run, config)
+    delivery = delivery_store(run, config)
     request = {"round": number, "n_clips": len(frames), "n_frames": total, "deliver_to": delivery.root, "clips": frames}
     run.write_json(layout.label_request(number), request)
 
@@ -54,7 +54,7 @@ def require_delivery(run: Store, config: RunConfig, number: int) -> None:
     wanted = {token for tokens in clips.values() for token in tokens}
     if not wanted:
         return
-    delivery = _delivery(run, config)
+    delivery = delivery_store(run, config)
     for name in delivery.list(suffix=".parquet"):
         for row in delivery.iter_rows(name, LABEL_SCHEMA, columns=["frame_token"]):
             wanted.discard(row["frame_token"])
@@ -71,13 +71,14 @@ def requested_frames(selections: list[Selection], tokens_of: Mapping[str, list[s
     }
 
 
-def _delivery(run: Store, config: RunConfig) -> Store:
+def delivery_store(run: Store, config: RunConfig) -> Store:
+    """Where label files appear."""
     return Store(config.labels.delivery) if config.labels.delivery else run.below(layout.LABELS_IN)
 
 
 def _label_files(run: Store, config: RunConfig) -> Iterator[tuple[Store, str]]:
     yield run, layout.LABELS_FILE
     if config.labels.mode == "wait" or intake_tokens(run):
-        delivery = _delivery(run, config)
+        delivery = delivery_store(run, config)
         for name in delivery.list(suffix=".parquet"):
             yield delivery, name

@@ -49,6 +49,11 @@ def label_request(number: int) -> str:
     return f"{selection(number)}/label_request.json"
 
 
+def labels_out(number: int, tool: str) -> str:
+    """A round's label request as files of an annotation tool."""
+    return f"{round_folder(number)}/labels_out/{tool}"
+
+
 def model(number: int) -> str:
     return f"{round_folder(number)}/model"
 

@@ -40,7 +40,7 @@ _FREE_KEYS = {
     "data": {"root"},
     "notice": None,
     "prepare": None,
-    "labels": {"delivery"},
+    "labels": {"delivery", "context_frames"},
     "select": {"exclude", "match_run"},
     "train": {
         "num_workers",

@@ -41,7 +41,7 @@ def read_cvat(source: Store, names: list[str], asked: Asked) -> Delivery:
             labels = [row["name"] for row in content["categories"]["label"]["labels"]]
             for item in content["items"]:
                 _read_item(item, path, labels, by_name, asked, boxes, faults)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path} is no annotation file of CVAT's Datumaro 3D export ({error!r}).") from None
     return Delivery(boxes, faults=faults)
 

@@ -52,7 +52,8 @@ def _box_fault(box: DeliveredBox, asked: Asked) -> str:
     ):
         if not _is_vector(values, length):
             return f"has a {name} that is not {length} finite numbers: {list(values)}."
-    if min(box.size_wlh_m) < MIN_SIDE_M or max(box.size_wlh_m) > (limit := _limit_m(box.category)):
+    limit = _limit_m(box.category)
+    if min(box.size_wlh_m) < MIN_SIDE_M or max(box.size_wlh_m) > limit:
         return f"has the size {list(box.size_wlh_m)} m: sides of a {box.category} are {MIN_SIDE_M:g} to {limit:g} m."
     if abs(np.linalg.norm(box.rotation_wxyz) - 1) > 0.005:
         return f"has a rotation that is not a unit quaternion: {list(box.rotation_wxyz)}."

@@ -10,6 +10,7 @@ from sead_ray.config.schema import Schema
 from sead_ray.config.score import ScoreConfig
 from sead_ray.config.select import SELECT_PRESETS, IncrementalStrategy, InitialStrategy, SelectConfig
 from sead_ray.config.serve import IntakeConfig, ServeConfig
+from sead_ray.config.track import TrackConfig
 from sead_ray.config.train import EvaluateConfig, TrainConfig
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ScoreConfig",
     "SelectConfig",
     "ServeConfig",
+    "TrackConfig",
     "TrainConfig",
     "WorldConfig",
 ]

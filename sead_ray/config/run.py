@@ -7,6 +7,7 @@ from sead_ray.config.model import ImageConfig, ModelConfig
 from sead_ray.config.schema import Schema
 from sead_ray.config.score import ScoreConfig
 from sead_ray.config.select import SelectConfig
+from sead_ray.config.track import TrackConfig
 from sead_ray.config.train import EvaluateConfig, TrainConfig
 
 
@@ -25,5 +26,6 @@ class RunConfig(Schema):
     select: SelectConfig = SelectConfig()
     labels: LabelConfig = LabelConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    track: TrackConfig = TrackConfig()
     notice: str = ""
     """A sentence printed with the result, such as what a demo does not prove."""

@@ -31,6 +31,7 @@ from sead_ray.stages.select import (
     show_budget,
 )
 from sead_ray.stages.take_up import take_up
+from sead_ray.stages.track import Tracking
 from sead_ray.stages.train import train_model
 from sead_ray.storage import Store
 
@@ -74,6 +75,7 @@ _FREE_KEYS = {
         "no_progress_timeout_s",
     },
     "evaluate": None,
+    "track": None,
 }
 
 
@@ -87,6 +89,7 @@ def run_rounds(config: RunConfig) -> Store:
     run = Store(config.run_dir)
     with driver_lock(run), about(run=run.root):
         claim_config(run, config)
+        tracking = Tracking(run, config)
         ensure_world(config)
         prepare(run, config)
         pool = read_pool(run, config)
@@ -95,7 +98,9 @@ def run_rounds(config: RunConfig) -> Store:
                 if take_up(run, number):
                     pool = read_pool(run, config)
                 run_round(run, config, number, pool)
+            tracking.tell()
             write_report(run, config.data.root, config)
+        tracking.close()
     return run
 
 

@@ -56,8 +56,11 @@ def write_tables(folder: Path, tables: Mapping[str, list[dict[str, Any]]]) -> st
     return str(folder)
 
 
-def cvat_document(task: LabelTask, truth: Mapping[str, FrameLabels]) -> dict[str, Any]:
-    """What CVAT's export "Datumaro 3D 1.0" of a task holds when every frame shown is annotated, context too."""
+def cvat_document(task: LabelTask, truth: Mapping[str, FrameLabels], digits: int = 12) -> dict[str, Any]:
+    """What CVAT's export "Datumaro 3D 1.0" of a task holds when every frame shown is annotated, context too.
+
+    `digits`: Datumaro writes two, centimetres and hundredths of a radian.
+    """
     tracks: dict[str, int] = {}
     items = []
     for item in task.frames:
@@ -77,9 +80,9 @@ def cvat_document(task: LabelTask, truth: Mapping[str, FrameLabels]) -> dict[str
                     },
                     "group": 0,
                     "label_id": CATEGORIES.index(box.category),
-                    "position": (np.array(box.translation_m) - task.origin_m).tolist(),
-                    "rotation": [0.0, 0.0, heading_from_quaternion(box.rotation_wxyz)],
-                    "scale": [length, width, height],
+                    "position": np.round(np.array(box.translation_m) - task.origin_m, digits).tolist(),
+                    "rotation": [0.0, 0.0, round(heading_from_quaternion(box.rotation_wxyz), digits)],
+                    "scale": [round(side, digits) for side in (length, width, height)],
                 }
             )
         items.append(
@@ -92,7 +95,9 @@ def cvat_document(task: LabelTask, truth: Mapping[str, FrameLabels]) -> dict[str
         )
     labels = [{"name": name, "parent": "", "attributes": ["attribute"]} for name in CATEGORIES]
     return {
-        "info": {},
+        "dm_format_version": "1.0",
+        "media_type": 6,  # point clouds
+        "infos": {},
         "categories": {"label": {"labels": labels, "attributes": ["occluded"]}, "points": {"items": []}},
         "items": items,
     }

@@ -1,0 +1,51 @@
+"""TensorBoard: a folder a round for its training's curves, which then lie over each other, and one for the rounds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tensorboardX import SummaryWriter
+
+from sead_ray.tracking.tracker import RoundRecord
+
+
+class TensorBoard:
+    name = "tensorboard"
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        text = yaml.safe_dump(dict(values))
+        self._write("settings", lambda writer: writer.add_text("settings", f"```\n{text}\n```", 0))
+
+    def round(self, record: RoundRecord) -> None:
+        def write_steps(writer: SummaryWriter) -> None:
+            for step, values in record.steps:
+                for name, value in values.items():
+                    writer.add_scalar(name, value, step)
+
+        def write_metrics(writer: SummaryWriter) -> None:
+            for name, value in record.metrics.items():
+                writer.add_scalar(name, value, record.number)
+            writer.add_text("checkpoint", f"{record.checkpoint.version}: {record.checkpoint.location}", record.number)
+
+        self._write(f"round_{record.number:02d}", write_steps)
+        self._write(f"rounds/{record.number:02d}", write_metrics)
+
+    def close(self) -> None:
+        pass
+
+    def _write(self, name: str, write: Any) -> None:
+        """One event file in a folder of its own, anew."""
+        folder = self._folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        writer = SummaryWriter(str(folder))
+        try:
+            write(writer)
+        finally:
+            writer.close()

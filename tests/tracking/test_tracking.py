@@ -1,0 +1,158 @@
+"""Trackers: each holds what it was told, and telling twice does no harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sead_ray.config import RunConfig, TrackConfig
+from sead_ray.errors import InputError
+from sead_ray.stages.track import Tracking, flat
+from sead_ray.storage import Store
+from sead_ray.tracking import Checkpoint, RoundRecord, open_trackers
+
+RECORD = RoundRecord(
+    number=1,
+    checkpoint=Checkpoint("/runs/a/rounds/01/model", "abc123", {"model.json": "00", "weights.safetensors": "ff"}),
+    steps=[(10, {"train/loss": 2.5, "train/lr": 1e-3}), (20, {"train/loss": 1.5, "train/lr": 5e-4})],
+    metrics={"eval/l2_m_avg": 0.75, "bought/frames": 40.0},
+)
+PARAMS = flat(RunConfig(seed=7).model_dump(mode="json"))
+
+
+def told(run: Store, config: TrackConfig, record: RoundRecord = RECORD) -> None:
+    for tracker in open_trackers(run, config):
+        tracker.params(PARAMS)
+        tracker.round(record)
+        tracker.close()
+
+
+def test_settings_are_flat_and_plain() -> None:
+    assert PARAMS["seed"] == 7
+    assert PARAMS["train.epochs"] == 20
+    assert json.loads(PARAMS["select.rounds"]) == [0.1, 0.2, 0.3]
+    assert all(value is None or isinstance(value, (str, int, float)) for value in PARAMS.values())
+
+
+def test_json_lines_are_the_default(tmp_path: Path) -> None:
+    run = Store(str(tmp_path))
+    told(run, TrackConfig())
+    told(run, TrackConfig())
+    rows = [json.loads(line) for line in run.read_bytes("tracking/round_01.jsonl").decode().splitlines()]
+    assert [(row["kind"], row["round"]) for row in rows] == [("step", 1), ("step", 1), ("round", 1), ("checkpoint", 1)]
+    assert rows[1] == {"round": 1, "kind": "step", "step": 20, "train/loss": 1.5, "train/lr": 5e-4}
+    assert rows[2]["eval/l2_m_avg"] == 0.75
+    assert rows[3]["files"]["weights.safetensors"] == "ff"
+    assert run.read_json("tracking/params.json")["seed"] == 7
+
+
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = TrackConfig(to=["tensorboard"])
+    told(Store(str(tmp_path)), config)
+    told(Store(str(tmp_path)), config)
+    curves = EventAccumulator(str(tmp_path / "tensorboard" / "round_01")).Reload()
+    assert [(event.step, event.value) for event in curves.Scalars("train/loss")] == [(10, 2.5), (20, 1.5)]
+    rounds = EventAccumulator(str(tmp_path / "tensorboard" / "rounds" / "01")).Reload()
+    assert [(event.step, event.value) for event in rounds.Scalars("eval/l2_m_avg")] == [(1, 0.75)]
+
+
+def test_tensorboard_of_a_bucket_needs_a_folder() -> None:
+    with pytest.raises(InputError, match=r"track\.tensorboard_dir"):
+        open_trackers(Store("s3://bucket/run"), TrackConfig(to=["tensorboard"]))
+
+
+@pytest.mark.skipif(
+    "mlflow" in sys.modules or any(Path(p, "mlflow").is_dir() for p in sys.path), reason="mlflow is there"
+)
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"track\.to names mlflow, which is not installed"):
+        open_trackers(Store(str(tmp_path)), TrackConfig(to=["mlflow"]))
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[str]:
+    """URI of a real server on SQLite; skipped where mlflow is not installed (pip install mlflow)."""
+    pytest.importorskip("mlflow.server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = os.environ.get("SEAD_MLFLOW", f"{sys.executable} -m mlflow").split()
+    arguments = ["server", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--port", str(port)]
+    server = subprocess.Popen([*command, *arguments, "--artifacts-destination", str(tmp_path / "artifacts")])
+    try:
+        _wait_for(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _wait_for(port: int, server: Any) -> None:
+    import httpx
+
+    for _ in range(240):
+        assert server.poll() is None
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.5)
+    raise AssertionError("mlflow's server does not answer")
+
+
+def test_mlflow_holds_one_run_a_folder(tmp_path: Path, mlflow_server: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    run = Store(str(tmp_path / "run"))
+    run.write_bytes("rounds/01/model/model.json", b"{}")
+    run.write_bytes("rounds/01/model/weights.safetensors", b"weights")
+    record = RoundRecord(
+        1,
+        Checkpoint(run.path("rounds/01/model"), "abc123", RECORD.checkpoint.files),
+        RECORD.steps,
+        RECORD.metrics,
+    )
+    config = TrackConfig(to=["mlflow"], mlflow_uri=mlflow_server, experiment="tests", upload_models=True)
+    told(run, config, record)
+    told(run, config, record)
+    client = MlflowClient(mlflow_server)
+    (found,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    assert found.info.status == "FINISHED"
+    assert found.data.params["train.epochs"] == "20"
+    assert found.data.metrics["eval/l2_m_avg"] == 0.75
+    history = client.get_metric_history(found.info.run_id, "round_01/train/loss")
+    assert {(item.step, item.value) for item in history} == {(10, 2.5), (20, 1.5)}
+    assert found.data.tags["checkpoint.round_01"].startswith("abc123 ")
+    names = {item.path for item in client.list_artifacts(found.info.run_id, "checkpoints/round_01")}
+    assert "checkpoints/round_01/weights.safetensors" in names
+
+
+class _Gone:
+    name = "gone"
+
+    def params(self, _values: Any) -> None:
+        raise ConnectionError("nobody answers")
+
+    round = close = params
+
+
+def test_a_tracker_that_fails_costs_a_warning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = Store(str(tmp_path))
+    run.publish("rounds/00/evaluation", {})
+    tracking = Tracking(run, RunConfig())
+    tracking._trackers = [_Gone()]
+    tracking.tell()
+    assert "gone could not be told (nobody answers); the run goes on" in capfd.readouterr().err
+    assert not run.exists("tracking/told.json")  # told again next time

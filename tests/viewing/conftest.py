@@ -1,0 +1,1 @@
+from tests.labels.conftest import sources, truth, world_clip, world_folder  # noqa: F401

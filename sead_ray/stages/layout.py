@@ -54,6 +54,11 @@ def labels_out(number: int, tool: str) -> str:
     return f"{round_folder(number)}/labels_out/{tool}"
 
 
+def label_check(number: int) -> str:
+    """What the round's model finds suspicious in labels."""
+    return f"{round_folder(number)}/label_check.json"
+
+
 def model(number: int) -> str:
     return f"{round_folder(number)}/model"
 

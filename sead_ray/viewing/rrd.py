@@ -25,7 +25,7 @@ def write_rrd(clip: Clip, views: Sequence[FrameView], data: Store, path: str) ->
     Raises:
         InputError: an image is missing.
     """
-    recording = rr.new_recording("sead_ray", recording_id=clip.clip_token)
+    recording: Any = rr.new_recording("sead_ray", recording_id=clip.clip_token)
     recording.save(path, default_blueprint=_blueprint())
     recording.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
     for name, colour in SHIFTS.items():

@@ -52,7 +52,8 @@ def run_job(
         _fail(str(error), EXIT_BAD_INPUT)
     except LabelsPending as pending:
         _fail(
-            f"Waiting for labels: the request is {pending.request}; start the same command again when they are there.",
+            f"Waiting for labels: the request is {pending.request} (jobs.export_labels writes it for annotation tools, "
+            "jobs.import_labels takes what they return); start the same command again when they are there.",
             EXIT_WAITING,
         )
     except KeyboardInterrupt:

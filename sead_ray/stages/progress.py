@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 FORMAT_VARIABLE = "SEAD_RAY_LOG"
+CALM_S = 0.5  # between two drawings of a bar
 
 _about: ContextVar[dict[str, Any]] = ContextVar("about")
 
@@ -46,7 +47,15 @@ class Progress:
         self._first = done
         self._bar = None
         if sys.stderr.isatty() and not _in_json():
-            self._bar = tqdm(total=total, initial=done, desc=stage, unit=unit, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc=stage,
+                unit=unit,
+                dynamic_ncols=True,
+                mininterval=CALM_S,
+                maxinterval=2 * CALM_S,
+            )
         elif total:
             self._say(f"{done}/{total} {unit}s")
 

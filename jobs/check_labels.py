@@ -6,17 +6,16 @@ from __future__ import annotations
 from pydantic import Field
 
 from jobs.cli import run_job
-from sead_ray.config import RunConfig
+from jobs.round_job import OnRunConfig
 from sead_ray.errors import InputError
 from sead_ray.stages import layout
 from sead_ray.stages.check_labels import check_labels, requested_frames_so_far, suspect_row
 from sead_ray.stages.plan import require_prepared
-from sead_ray.stages.rounds import located
 from sead_ray.stages.view_clip import newest_model
 from sead_ray.storage import Store
 
 
-class CheckLabelsConfig(RunConfig):
+class CheckLabelsConfig(OnRunConfig):
     round: int | None = Field(default=None, ge=0)
     """Whose model looks; default: the newest. It was trained on some of these labels, which makes it forgiving: labels
     of a round that waits for training are checked best."""
@@ -24,10 +23,6 @@ class CheckLabelsConfig(RunConfig):
     """Leave out what is less suspicious."""
     show: int = Field(default=20, ge=1)
     """Lines printed; all are written to <run>/rounds/NN/label_check.json."""
-
-    @property
-    def run(self) -> RunConfig:
-        return located(RunConfig.model_validate(self.model_dump(include=set(RunConfig.model_fields))))
 
 
 def plan(config: CheckLabelsConfig) -> str:

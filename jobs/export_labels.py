@@ -8,15 +8,14 @@ from typing import Literal
 from pydantic import Field
 
 from jobs.cli import run_job
-from sead_ray.config import RunConfig
+from jobs.round_job import OnRunConfig
 from sead_ray.labels.task import LabelTask
 from sead_ray.stages import layout
 from sead_ray.stages.labels_out import export_labels, newest_request, requested_tasks
-from sead_ray.stages.rounds import located
 from sead_ray.storage import Store
 
 
-class ExportLabelsConfig(RunConfig):
+class ExportLabelsConfig(OnRunConfig):
     to: Literal["nuscenes", "cvat", "label_studio", "ground_truth", "navsim", "fiftyone"] = "nuscenes"
     """nuscenes: list of sample tokens; cvat: archives of 3D tasks; label_studio: tasks of six images; ground_truth:
     SageMaker's sequence manifest; navsim: a scene filter; fiftyone: an image dataset."""
@@ -28,10 +27,6 @@ class ExportLabelsConfig(RunConfig):
     """Where the exported folder will lie for the tool (ground_truth: s3://bucket/folder)."""
     images_at: str = ""
     """What the tool puts before an image's path below data.root (label_studio, fiftyone): https://…/, s3://…/."""
-
-    @property
-    def run(self) -> RunConfig:
-        return located(RunConfig.model_validate(self.model_dump(include=set(RunConfig.model_fields))))
 
 
 def plan(config: ExportLabelsConfig) -> str:

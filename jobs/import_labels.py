@@ -9,17 +9,17 @@ from __future__ import annotations
 from pydantic import Field
 
 from jobs.cli import run_job
+from jobs.round_job import OnRunConfig
 from jobs.run_rounds import job as run_rounds_job
-from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.stages.labels_in import CheckedDelivery, Form, check_delivery, merge_delivery
 from sead_ray.stages.labels_out import newest_request
 from sead_ray.stages.lock import driver_lock
-from sead_ray.stages.rounds import claim_config, located
+from sead_ray.stages.rounds import claim_config
 from sead_ray.storage import Store
 
 
-class ImportLabelsConfig(RunConfig):
+class ImportLabelsConfig(OnRunConfig):
     source: str = ""
     """What came: a folder of nuScenes tables (sample_annotation.json, instance.json, …), or CVAT's "Datumaro 3D 1.0"
     export: a zip, or a folder of zips."""
@@ -31,10 +31,6 @@ class ImportLabelsConfig(RunConfig):
     resume: bool = False
     """Go on with the waiting round (jobs.run_rounds) once all of its labels are there."""
 
-    @property
-    def run(self) -> RunConfig:
-        return located(RunConfig.model_validate(self.model_dump(include=set(RunConfig.model_fields))))
-
 
 def plan(config: ImportLabelsConfig) -> str:
     number, checked = _checked(config)
@@ -44,8 +40,8 @@ def plan(config: ImportLabelsConfig) -> str:
 def job(config: ImportLabelsConfig) -> str:
     run = Store(config.run_dir)
     with driver_lock(run):
-        claim_config(run, config.run)
         number, checked = _checked(config)
+        claim_config(run, config.run)
         file = merge_delivery(run, config.run, number, checked)
     answer = f"Merged into {file}:\n{checked.diff.describe()}\n{_left(number, checked)}"
     if not config.resume or checked.diff.missing:

@@ -17,13 +17,17 @@ from sead_ray.stages.rounds import claim_config, located
 from sead_ray.storage import Store
 
 
-class RoundConfig(RunConfig):
-    round: int = Field(default=0, ge=0)
-    """Number of the round, 0 the initial one."""
+class OnRunConfig(RunConfig):
+    """The run's settings, and a job's own."""
 
     @property
     def run(self) -> RunConfig:
         return located(RunConfig.model_validate(self.model_dump(include=set(RunConfig.model_fields))))
+
+
+class RoundConfig(OnRunConfig):
+    round: int = Field(default=0, ge=0)
+    """Number of the round, 0 the initial one."""
 
 
 @contextmanager

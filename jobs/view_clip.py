@@ -9,15 +9,14 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from jobs.cli import run_job
-from sead_ray.config import RunConfig
+from jobs.round_job import OnRunConfig
 from sead_ray.errors import InputError
 from sead_ray.stages.plan import require_prepared
-from sead_ray.stages.rounds import located
 from sead_ray.stages.view_clip import FORMATS, find_clip, newest_model, view_of, write_view
 from sead_ray.storage import Store
 
 
-class ViewClipConfig(RunConfig):
+class ViewClipConfig(OnRunConfig):
     clip: CliPositionalArg[str] = ""
     """Token or scene name of a clip of the run."""
     to: Literal["both", "rrd", "mcap"] = "both"
@@ -27,10 +26,6 @@ class ViewClipConfig(RunConfig):
     """Let it look; without, only what is recorded and labelled is shown."""
     output: str | None = None
     """Local folder to write to; default <run>/views, or views where the run folder is in a bucket."""
-
-    @property
-    def run(self) -> RunConfig:
-        return located(RunConfig.model_validate(self.model_dump(include=set(RunConfig.model_fields))))
 
 
 def plan(config: ViewClipConfig) -> str:

@@ -138,14 +138,13 @@ def frame_evidence(clip: Clip, index: int, labels: FrameLabels, seen: FramePredi
 
 def rank_suspects(evidence: Sequence[Evidence], min_score: float = 0.1) -> list[Suspect]:
     """The most likely errors first, from the evidence of all frames: what is usual for the model is learnt from it."""
-    labels = [item for item in evidence if item.label >= 0]
-    recall, usual_m, tracks = _recall(labels), _usual_error_m(labels), _tracks_found(labels)
+    usual = _Usual.of(evidence)
     renamed = {
         (item.frame_token, item.instance): item.confidence for item in evidence if item.on_label >= 0
     }  # such a label is not spurious as well
     found = []
     for item in evidence:
-        suspect = _suspect(item, recall, usual_m, tracks)
+        suspect = _suspect(item, usual)
         if suspect is None or suspect.score < min_score:
             continue
         told = renamed.get((item.frame_token, item.instance), 0.0)
@@ -155,21 +154,18 @@ def rank_suspects(evidence: Sequence[Evidence], min_score: float = 0.1) -> list[
     return sorted(found, key=lambda item: (-item.score, item.clip_token, item.frame_index, item.kind, item.center_m))
 
 
-def _suspect(
-    item: Evidence,
-    recall: Mapping[int, float],
-    usual_m: Mapping[int, float],
-    tracks: Mapping[tuple[str, str], tuple[int, int]],
-) -> Suspect | None:
+def _suspect(item: Evidence, usual: _Usual) -> Suspect | None:
     if item.label < 0:
         kind: Kind = "class" if item.on_label >= 0 else "missing"
-        return _made(item, kind, item.confidence, item.on_label, item.seen)
+        return _made(
+            item, kind, item.confidence * usual.precision(item.seen, item.confidence), item.on_label, item.seen
+        )
     if item.seen < 0:
-        found, total = tracks[item.clip_token, item.instance]
+        found, total = usual.tracks[item.clip_token, item.instance]
         elsewhere = found / (total - 1) if total > 1 else 0.0  # what is found in other frames is there
-        return _made(item, "spurious", recall[item.label] * (1 - item.confidence) * (1 - elsewhere), item.label, -1)
-    least_m = max(LEAST_MOVED_M, USUAL * usual_m[item.label])
-    if item.distance_m <= least_m:
+        score = usual.recall[item.label] * (1 - item.confidence) * (1 - elsewhere)
+        return _made(item, "spurious", score, item.label, -1)
+    if item.distance_m <= max(LEAST_MOVED_M, USUAL * usual.error_m[item.label]):
         return None
     return _made(item, "moved", item.confidence * min(1.0, item.distance_m / MATCH_M), item.label, item.seen)
 
@@ -190,29 +186,56 @@ def _made(item: Evidence, kind: Kind, score: float, label: int, seen: int) -> Su
     )
 
 
-def _recall(labels: Iterable[Evidence]) -> dict[int, float]:
-    """Of each class, the mean confidence with which its labels are found: 0 for those that are not."""
-    found: dict[int, list[float]] = defaultdict(list)
-    for item in labels:
-        found[item.label].append(item.confidence if item.seen >= 0 else 0.0)
-    return {label: float(np.mean(values)) for label, values in found.items()}
+@dataclass(frozen=True)
+class _Usual:
+    """What is usual for the model, learnt from all its agreements and disagreements: most labels are right.
+
+    Attributes:
+        recall: of each class, the mean confidence with which its labels are found, 0 for those that are not.
+        error_m: of each class, the median distance between label and detection.
+        tracks: of each (clip, instance), how many of its labels are found, and how many it has.
+        right, wrong: of each class, confidences of detections that labels explain and of those that none does, sorted.
+    """
+
+    recall: Mapping[int, float]
+    error_m: Mapping[int, float]
+    tracks: Mapping[tuple[str, str], tuple[int, int]]
+    right: Mapping[int, NDArray[np.float64]]
+    wrong: Mapping[int, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, evidence: Iterable[Evidence]) -> _Usual:
+        confidences: dict[int, list[float]] = defaultdict(list)
+        errors_m: dict[int, list[float]] = defaultdict(list)
+        right: dict[int, list[float]] = defaultdict(list)
+        wrong: dict[int, list[float]] = defaultdict(list)
+        tracks: dict[tuple[str, str], tuple[int, int]] = {}
+        for item in evidence:
+            if item.label < 0:
+                wrong[item.seen].append(item.confidence)
+                continue
+            found, total = tracks.get((item.clip_token, item.instance), (0, 0))
+            tracks[item.clip_token, item.instance] = (found + (item.seen >= 0), total + 1)
+            confidences[item.label].append(item.confidence if item.seen >= 0 else 0.0)
+            if item.seen >= 0:
+                errors_m[item.label].append(item.distance_m)
+                right[item.label].append(item.confidence)
+        return cls(
+            recall={label: float(np.mean(values)) for label, values in confidences.items()},
+            error_m={label: float(np.median(values)) for label, values in errors_m.items()},
+            tracks=tracks,
+            right={label: np.sort(values) for label, values in right.items()},
+            wrong={label: np.sort(values) for label, values in wrong.items()},
+        )
+
+    def precision(self, label: int, confidence: float) -> float:
+        """Of the class's detections that are at least so sure, the share that labels explain."""
+        n_right, n_wrong = (_at_least(values.get(label), confidence) for values in (self.right, self.wrong))
+        return n_right / (n_right + n_wrong) if n_right else 0.0
 
 
-def _tracks_found(labels: Iterable[Evidence]) -> dict[tuple[str, str], tuple[int, int]]:
-    """Of each track, how many of its labels are found, and how many it has."""
-    counts: dict[tuple[str, str], tuple[int, int]] = {}
-    for item in labels:
-        found, total = counts.get((item.clip_token, item.instance), (0, 0))
-        counts[item.clip_token, item.instance] = (found + (item.seen >= 0), total + 1)
-    return counts
-
-
-def _usual_error_m(labels: Iterable[Evidence]) -> dict[int, float]:
-    found: dict[int, list[float]] = defaultdict(list)
-    for item in labels:
-        if item.seen >= 0:
-            found[item.label].append(item.distance_m)
-    return {label: float(np.median(values)) for label, values in found.items()}
+def _at_least(values: NDArray[np.float64] | None, limit: float) -> int:
+    return 0 if values is None else len(values) - int(np.searchsorted(values, limit))
 
 
 def _in_range(

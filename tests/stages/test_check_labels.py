@@ -27,7 +27,7 @@ def test_every_bought_frame_is_looked_at(loop_run: Store, loop_config: RunConfig
     scores = [item["score"] for item in suspects]
     assert scores == sorted(scores, reverse=True)
     assert {item["frame_token"] for item in suspects} <= asked
-    assert len({item["frame_token"] for item in suspects}) > 0.5 * len(asked)  # an untrained model dreams everywhere
+    assert len({item["frame_token"] for item in suspects}) > 0.5 * len(asked)  # with no bar, it doubts everywhere
 
 
 def test_without_a_model_there_is_nothing_to_ask(tiny_run: Store, tiny_config: RunConfig) -> None:

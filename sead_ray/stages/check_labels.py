@@ -11,14 +11,12 @@ from typing import Any
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.labels.disagreement import Evidence, Suspect, frame_evidence, rank_suspects
-from sead_ray.records import FrameLabels
-from sead_ray.report.read import labels_of
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.attempts import Failure
 from sead_ray.stages.clip_pipeline import run_pipeline
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.evaluate import ClipOutput, predict_clips
-from sead_ray.stages.label_store import delivery_store
+from sead_ray.stages.label_store import labelled_frames, read_labels
 from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress, say
 from sead_ray.storage import Store
@@ -43,7 +41,7 @@ def check_labels(run: Store, config: RunConfig, number: int, min_score: float = 
     """
     asked = requested_frames_so_far(run)
     wanted = {token for tokens in asked.values() for token in tokens}
-    labelled = set(labels_of(run, wanted, delivery_store(run, config)))
+    labelled = labelled_frames(run, config, wanted)
     frames = {clip: [token for token in tokens if token in labelled] for clip, tokens in asked.items()}
     frames = {clip: tokens for clip, tokens in frames.items() if tokens}
     if not frames:
@@ -85,7 +83,7 @@ def _compare(token: str, result: Any, run: Store, config: RunConfig, frames: lis
     output: ClipOutput = result
     if not output.predictions:
         raise InputError("The model has no detections to compare labels with.")
-    labels: dict[str, FrameLabels] = labels_of(run, set(frames), delivery_store(run, config))
+    labels = read_labels(run, config, set(frames), {token})
     return [
         evidence
         for index, frame in enumerate(output.clip.frames)

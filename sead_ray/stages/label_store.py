@@ -32,6 +32,16 @@ def read_labels(run: Store, config: RunConfig, frame_tokens: set[str], clip_toke
     return found
 
 
+def labelled_frames(run: Store, config: RunConfig, frame_tokens: set[str]) -> set[str]:
+    """Those of `frame_tokens` that have labels."""
+    return {
+        row["frame_token"]
+        for store, key in _label_files(run, config)
+        for row in store.iter_rows(key, LABEL_SCHEMA, columns=["frame_token"])
+        if row["frame_token"] in frame_tokens
+    }
+
+
 def write_request(run: Store, config: RunConfig, number: int, frames: Mapping[str, list[str]]) -> None:
     """The label request of a round: frame (sample) tokens by clip."""
     total = sum(len(tokens) for tokens in frames.values())

@@ -13,12 +13,11 @@ from sead_ray.errors import InputError
 from sead_ray.labels.point_cloud import Points, read_sweep
 from sead_ray.nuscenes.lidar import lidar_keys
 from sead_ray.records import Clip, ClipScore
-from sead_ray.report.read import labels_of
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import load_clip
 from sead_ray.stages.evaluate import predict_clips
-from sead_ray.stages.label_store import delivery_store
+from sead_ray.stages.label_store import labelled_frames, read_labels
 from sead_ray.stages.model_actor import ready_model
 from sead_ray.stages.progress import say
 from sead_ray.stages.score import score_loaded_clips
@@ -63,7 +62,8 @@ def view_of(run: Store, config: RunConfig, clip: Clip, number: int | None) -> li
     Raises:
         InputError: an image is missing or broken.
     """
-    labels = labels_of(run, {frame.token for frame in clip.frames}, delivery_store(run, config))
+    tokens = labelled_frames(run, config, {frame.token for frame in clip.frames})
+    labels = read_labels(run, config, tokens, {clip.clip_token})
     model, score = (None, None) if number is None else _seen(run, config, clip, number)
     return clip_view(clip, labels, _sweeps(config, clip), model, score)
 

@@ -10,7 +10,13 @@ from sead_ray.config import LabelConfig, RunConfig
 from sead_ray.errors import InputError, LabelsPending
 from sead_ray.schemas import LABEL_SCHEMA, SCHEMA_VERSION
 from sead_ray.stages import layout
-from sead_ray.stages.label_store import read_labels, requested_frames, require_delivery, write_request
+from sead_ray.stages.label_store import (
+    labelled_frames,
+    read_labels,
+    requested_frames,
+    require_delivery,
+    write_request,
+)
 from sead_ray.storage import Store
 from tests.hand_made import make_labels, make_selection
 
@@ -37,6 +43,12 @@ def test_only_the_wanted_frames_are_read(run: Store) -> None:
     assert found.keys() == {"v0", "v2"}
     assert found["v2"].frame_token == "v2"
     assert len(found["v2"].annotations) == 2
+
+
+def test_frames_with_labels_are_told_from_those_without(run: Store) -> None:
+    deliver(run.below(layout.LABELS_IN), "some.parquet", {"clip-a": ["a0"]})
+    assert labelled_frames(run, WAIT, {"v0", "a0", "a1"}) == {"v0", "a0"}
+    assert labelled_frames(run, RunConfig(), {"v0", "a0", "a1"}) == {"v0"}
 
 
 def test_a_frame_without_labels_is_named(run: Store) -> None:

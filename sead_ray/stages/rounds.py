@@ -89,19 +89,22 @@ def run_rounds(config: RunConfig) -> Store:
     run = Store(config.run_dir)
     with driver_lock(run), about(run=run.root):
         claim_config(run, config)
-        tracking = Tracking(run, config)
-        ensure_world(config)
-        prepare(run, config)
-        pool = read_pool(run, config)
-        for number in range(len(config.select.rounds)):
-            with about(round=number):
-                if take_up(run, number):
-                    pool = read_pool(run, config)
-                run_round(run, config, number, pool)
-            tracking.tell()
-            write_report(run, config.data.root, config)
-        tracking.close()
+        with Tracking(run, config) as tracking:
+            _run_rounds(run, config, tracking)
     return run
+
+
+def _run_rounds(run: Store, config: RunConfig, tracking: Tracking) -> None:
+    ensure_world(config)
+    prepare(run, config)
+    pool = read_pool(run, config)
+    for number in range(len(config.select.rounds)):
+        with about(round=number):
+            if take_up(run, number):
+                pool = read_pool(run, config)
+            run_round(run, config, number, pool)
+        tracking.tell()
+        write_report(run, config.data.root, config)
 
 
 def run_round(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:

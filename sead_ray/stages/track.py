@@ -1,14 +1,19 @@
-"""Tells the trackers of a run what its folder holds: settings, and each round once it is published."""
+"""Tells the trackers of a run what its folder holds: settings, and each round once it is published; and how a training
+goes while it does, from a thread of its own, so that nothing waits for a server."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Iterator
-from typing import Any
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar, Token
+from typing import Any, Self
 
 from sead_ray.config import RunConfig
-from sead_ray.errors import InputError
+from sead_ray.errors import FencedError
 from sead_ray.report.rounds import RoundRow, rounds_table
 from sead_ray.stages import layout
 from sead_ray.stages.progress import say
@@ -16,10 +21,24 @@ from sead_ray.storage import Store
 from sead_ray.tracking import Checkpoint, RoundRecord, Tracker, open_trackers
 
 _TOLD = "tracking/told.json"  # by tracker: rounds that it knows
+_MOST_WAITING = 16  # steps
+
+
+_current: ContextVar[Tracking | None] = ContextVar("tracking", default=None)
+
+
+def tell_live(number: int, step: int, values: Mapping[str, float]) -> None:
+    """A step of the training of round `number`, for the trackers of this driver, if it has any."""
+    tracking = _current.get()
+    if tracking is not None:
+        tracking.tell_live(number, step, values)
 
 
 class Tracking:
-    """The trackers of one driver. One that fails costs a warning, never the run; it is told again after a restart."""
+    """The trackers of one driver. Use as a context manager.
+
+    One that fails costs a warning, never the run; it is told again after a restart.
+    """
 
     def __init__(self, run: Store, config: RunConfig) -> None:
         """Raises `InputError` where a tracker is not installed or has no place."""
@@ -27,24 +46,56 @@ class Tracking:
         self._trackers = open_trackers(run, config.track)
         self._told: dict[str, list[int]] = run.read_json(_TOLD) if run.exists(_TOLD) else {}
         self._knows_params: set[str] = set()
+        self._steps: queue.Queue[tuple[int, int, Mapping[str, float]] | None] = queue.Queue(_MOST_WAITING)
+        self._lock = threading.Lock()
+        self._complaints: dict[str, str] = {}
+        self._token: Token[Tracking | None] | None = None
+
+    def __enter__(self) -> Self:
+        self._token = _current.set(self)
+        threading.Thread(target=self._follow, name="tracking", daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._token is not None:
+            _current.reset(self._token)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._steps.get_nowait()
+        self._steps.put(None)  # ends the thread
+        if kind is None:
+            for tracker in self._trackers:
+                self._guarded(tracker, tracker.close)
 
     def tell(self) -> None:
         """Everything published that a tracker does not know yet."""
-        for tracker in self._trackers:
-            try:
-                self._tell(tracker)
-            except InputError:
-                raise
-            except Exception as error:  # a server that is gone raises whatever its client likes
-                reason = " ".join(str(error).split())[:300]
-                say(f"tracking: {tracker.name} could not be told ({reason}); the run goes on", "warning")
+        with self._lock:
+            for tracker in self._trackers:
+                self._guarded(tracker, self._tell, tracker)
 
-    def close(self) -> None:
-        for tracker in self._trackers:
-            try:
-                tracker.close()
-            except Exception as error:
-                say(f"tracking: {tracker.name} could not be closed ({' '.join(str(error).split())[:300]})", "warning")
+    def tell_live(self, number: int, step: int, values: Mapping[str, float]) -> None:
+        """Returns at once; where trackers are slow, steps are left out."""
+        with contextlib.suppress(queue.Full):
+            self._steps.put_nowait((number, step, values))
+
+    def _follow(self) -> None:
+        while (told := self._steps.get()) is not None:
+            number, step, values = told
+            with self._lock:
+                for tracker in self._trackers:
+                    if number not in self._told.get(tracker.name, []):
+                        self._guarded(tracker, tracker.live, number, step, values)
+
+    def _guarded(self, tracker: Tracker, work: Callable[..., None], *arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except FencedError:
+            raise
+        except Exception as error:  # a server that is gone raises whatever its client likes
+            reason = " ".join(str(error).split())[:300]
+            if reason != self._complaints.get(tracker.name):
+                say(f"tracking: {tracker.name} could not be told ({reason}); the run goes on", "warning")
+            self._complaints[tracker.name] = reason
 
     def _tell(self, tracker: Tracker) -> None:
         known = self._told.get(tracker.name, [])

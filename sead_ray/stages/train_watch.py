@@ -18,6 +18,7 @@ from sead_ray.stages import layout, metrics
 from sead_ray.stages.diagnosis import stuck
 from sead_ray.stages.interrupt import heard
 from sead_ray.stages.progress import Progress
+from sead_ray.stages.track import tell_live
 from sead_ray.storage import Store
 
 LOOK_EVERY_S = 1.0
@@ -89,3 +90,4 @@ class _Watch(threading.Thread):
         progress.advance(state["step"] - progress.done, f"loss {state['loss']:.3f}")
         metrics.show("sead_train_steps", state["step"], run=self._run.root, round=self._number)
         metrics.show("sead_train_loss", state["loss"], run=self._run.root, round=self._number)
+        tell_live(self._number, state["step"], {"train/loss": state["loss"]})

@@ -22,6 +22,9 @@ class JsonLines:
     def params(self, values: Mapping[str, Any]) -> None:
         self._run.write_json(f"{FOLDER}/params.json", dict(values))
 
+    def live(self, number: int, step: int, values: Mapping[str, float]) -> None:
+        """Nothing: a file in a bucket cannot grow, and the round's own will hold every logged step."""
+
     def round(self, record: RoundRecord) -> None:
         rows: list[dict[str, Any]] = [{"kind": "step", "step": step, **values} for step, values in record.steps]
         rows.append({"kind": "round", **record.metrics})

@@ -33,6 +33,11 @@ class MLflow:
         for part in _parts(new, MAX_PARAMS):
             self._client.log_batch(self._run_id, params=part)
 
+    def live(self, number: int, step: int, values: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        metrics = [Metric(f"round_{number:02d}/live/{name}", value, now, step) for name, value in values.items()]
+        self._client.log_batch(self._run_id, metrics=metrics)
+
     def round(self, record: RoundRecord) -> None:
         """Metrics of steps carry the round in their names, since each round's steps begin anew."""
         now = int(time.time() * 1000)

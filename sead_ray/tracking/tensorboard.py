@@ -18,10 +18,18 @@ class TensorBoard:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
+        self._live: dict[int, SummaryWriter] = {}
 
     def params(self, values: Mapping[str, Any]) -> None:
         text = yaml.safe_dump(dict(values))
         self._write("settings", lambda writer: writer.add_text("settings", f"```\n{text}\n```", 0))
+
+    def live(self, number: int, step: int, values: Mapping[str, float]) -> None:
+        """Into a folder of its own, which goes once the round's is there."""
+        if number not in self._live:
+            self._live[number] = SummaryWriter(str(self._folder / _live_name(number)), flush_secs=5)
+        for name, value in values.items():
+            self._live[number].add_scalar(name, value, step)
 
     def round(self, record: RoundRecord) -> None:
         def write_steps(writer: SummaryWriter) -> None:
@@ -36,9 +44,13 @@ class TensorBoard:
 
         self._write(f"round_{record.number:02d}", write_steps)
         self._write(f"rounds/{record.number:02d}", write_metrics)
+        if record.number in self._live:
+            self._live.pop(record.number).close()
+        shutil.rmtree(self._folder / _live_name(record.number), ignore_errors=True)
 
     def close(self) -> None:
-        pass
+        for writer in self._live.values():
+            writer.close()
 
     def _write(self, name: str, write: Any) -> None:
         """One event file in a folder of its own, anew."""
@@ -49,3 +61,7 @@ class TensorBoard:
             write(writer)
         finally:
             writer.close()
+
+
+def _live_name(number: int) -> str:
+    return f"live_round_{number:02d}"

@@ -43,6 +43,9 @@ class Tracker(Protocol):
     def params(self, values: Mapping[str, Any]) -> None:
         """The run's settings by dotted key."""
 
+    def live(self, number: int, step: int, values: Mapping[str, float]) -> None:
+        """An optimiser step of round `number`'s training, while it goes on; not every step is told."""
+
     def round(self, record: RoundRecord) -> None:
         """One round that is published."""
 

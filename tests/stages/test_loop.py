@@ -90,3 +90,19 @@ def test_a_model_can_be_loaded_from_its_folder(loop_run: Store, number: int) -> 
     model, card = load_model(loop_run, layout.model(number))
     assert card["info"]["round"] == number
     assert not model.training
+
+
+def test_every_round_is_tracked(loop_run: Store) -> None:
+    for number in (0, 1):
+        rows = [json.loads(line) for line in loop_run.read_bytes(f"tracking/round_{number:02d}.jsonl").splitlines()]
+        steps = [row for row in rows if row["kind"] == "step"]
+        assert steps
+        assert all(row["train/loss"] > 0 for row in steps)
+        (round_row,) = [row for row in rows if row["kind"] == "round"]
+        assert (
+            round_row["eval/l2_m_avg"]
+            == loop_run.read_json(f"rounds/{number:02d}/evaluation/evaluation.json")["planner"]["l2_m"]["avg"]
+        )
+        (checkpoint,) = [row for row in rows if row["kind"] == "checkpoint"]
+        assert checkpoint["version"] == loop_run.manifest(f"rounds/{number:02d}/model")["model_version"]
+    assert loop_run.read_json("tracking/told.json") == {"jsonl": [0, 1]}

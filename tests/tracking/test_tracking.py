@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from sead_ray.config import RunConfig, TrackConfig
 from sead_ray.errors import InputError
-from sead_ray.stages.track import Tracking, flat
+from sead_ray.stages.track import Tracking, flat, tell_live
 from sead_ray.storage import Store
 from sead_ray.tracking import Checkpoint, RoundRecord, open_trackers
 
@@ -125,6 +126,8 @@ def test_mlflow_holds_one_run_a_folder(tmp_path: Path, mlflow_server: str) -> No
         RECORD.metrics,
     )
     config = TrackConfig(to=["mlflow"], mlflow_uri=mlflow_server, experiment="tests", upload_models=True)
+    (live,) = open_trackers(run, config)
+    live.live(1, 5, {"train/loss": 3.0})
     told(run, config, record)
     told(run, config, record)
     client = MlflowClient(mlflow_server)
@@ -134,6 +137,7 @@ def test_mlflow_holds_one_run_a_folder(tmp_path: Path, mlflow_server: str) -> No
     assert found.data.metrics["eval/l2_m_avg"] == 0.75
     history = client.get_metric_history(found.info.run_id, "round_01/train/loss")
     assert {(item.step, item.value) for item in history} == {(10, 2.5), (20, 1.5)}
+    assert found.data.metrics["round_01/live/train/loss"] == 3.0
     assert found.data.tags["checkpoint.round_01"].startswith("abc123 ")
     names = {item.path for item in client.list_artifacts(found.info.run_id, "checkpoints/round_01")}
     assert "checkpoints/round_01/weights.safetensors" in names
@@ -142,17 +146,59 @@ def test_mlflow_holds_one_run_a_folder(tmp_path: Path, mlflow_server: str) -> No
 class _Gone:
     name = "gone"
 
-    def params(self, _values: Any) -> None:
+    def params(self, *_: Any) -> None:
         raise ConnectionError("nobody answers")
 
-    round = close = params
+    live = round = close = params
 
 
 def test_a_tracker_that_fails_costs_a_warning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = Store(str(tmp_path))
     run.publish("rounds/00/evaluation", {})
-    tracking = Tracking(run, RunConfig())
-    tracking._trackers = [_Gone()]
-    tracking.tell()
-    assert "gone could not be told (nobody answers); the run goes on" in capfd.readouterr().err
+    with Tracking(run, RunConfig()) as tracking:
+        tracking._trackers = [_Gone()]
+        tracking.tell()
+        tracking.tell()
+    said = capfd.readouterr().err
+    assert said.count("gone could not be told (nobody answers); the run goes on") == 1
     assert not run.exists("tracking/told.json")  # told again next time
+
+
+class _Slow:
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, int, dict[str, float]]] = []
+        self.told = threading.Event()
+
+    def params(self, *_: Any) -> None:
+        pass
+
+    round = close = params
+
+    def live(self, number: int, step: int, values: dict[str, float]) -> None:
+        time.sleep(0.05)
+        self.heard.append((number, step, values))
+        self.told.set()
+
+
+def test_a_training_is_followed_live_and_waits_for_nobody(tmp_path: Path) -> None:
+    tracker = _Slow()
+    tell_live(0, 1, {"train/loss": 2.0})  # without a driver's tracking: nothing
+    with Tracking(Store(str(tmp_path)), RunConfig()) as tracking:
+        tracking._trackers = [tracker]
+        started = time.monotonic()
+        for step in range(1000):
+            tell_live(3, step, {"train/loss": 1.0 / (step + 1)})
+        assert time.monotonic() - started < 1
+        assert tracker.told.wait(10)
+    assert tracker.heard[0] == (3, 0, {"train/loss": 1.0})
+
+
+def test_live_curves_make_room_for_the_rounds(tmp_path: Path) -> None:
+    (tracker,) = open_trackers(Store(str(tmp_path)), TrackConfig(to=["tensorboard"]))
+    tracker.live(1, 5, {"train/loss": 3.0})
+    assert (tmp_path / "tensorboard" / "live_round_01").is_dir()
+    tracker.round(RECORD)
+    assert not (tmp_path / "tensorboard" / "live_round_01").exists()
+    tracker.close()

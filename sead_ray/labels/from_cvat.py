@@ -33,17 +33,13 @@ def read_cvat(source: Store, names: list[str], asked: Asked) -> Delivery:
     Raises:
         InputError: a file is no such export; names it.
     """
-    by_name = {item.name: token for token, (_, item) in asked.frames.items()}
-    boxes: list[DeliveredBox] = []
-    faults: list[Fault] = []
+    reader = _Reader(asked)
     for path, content in _documents(source, names):
         try:
-            labels = [row["name"] for row in content["categories"]["label"]["labels"]]
-            for item in content["items"]:
-                _read_item(item, path, labels, by_name, asked, boxes, faults)
+            reader.read(path, content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path} is no annotation file of CVAT's Datumaro 3D export ({error!r}).") from None
-    return Delivery(boxes, faults=faults)
+    return Delivery(reader.boxes, faults=reader.faults)
 
 
 def _documents(source: Store, names: list[str]) -> Iterator[tuple[str, Any]]:
@@ -69,48 +65,55 @@ def _documents(source: Store, names: list[str]) -> Iterator[tuple[str, Any]]:
             raise InputError(f"{source.path(name)} is no readable export of CVAT ({error}).") from None
 
 
-def _read_item(
-    item: dict[str, Any],
-    path: str,
-    labels: list[str],
-    by_name: dict[str, str],
-    asked: Asked,
-    boxes: list[DeliveredBox],
-    faults: list[Fault],
-) -> None:
-    frame = posixpath.basename(item["id"])
-    for number, shape in enumerate(item["annotations"]):
-        row = f"{path}: annotation {shape.get('id', number)} of {item['id']}"
-        if frame not in by_name:
-            faults.append(Fault(row, "is of a frame that was not asked for."))
-            continue
-        if shape.get("type") != "cuboid_3d":
-            faults.append(Fault(row, f"is a {shape.get('type')}, not a cuboid."))
-            continue
-        label = shape.get("label_id")
-        if not isinstance(label, int) or not 0 <= label < len(labels):
-            faults.append(Fault(row, f"has the label number {label!r}, of which the file has no name."))
-            continue
-        boxes.append(_box(shape, row, labels[label], by_name[frame], number, asked))
+class _Reader:
+    """Collects boxes and faults of documents."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.boxes: list[DeliveredBox] = []
+        self.faults: list[Fault] = []
+        self._asked = asked
+        self._tokens = {item.name: token for token, (_, item) in asked.frames.items()}
+
+    def read(self, path: str, content: dict[str, Any]) -> None:
+        labels = [row["name"] for row in content["categories"]["label"]["labels"]]
+        for item in content["items"]:
+            token = self._tokens.get(posixpath.basename(item["id"]))
+            for number, shape in enumerate(item["annotations"]):
+                row = f"{path}: annotation {shape.get('id', number)} of {item['id']}"
+                fault = _shape_fault(shape, token, labels)
+                if fault or token is None:
+                    self.faults.append(Fault(row, fault))
+                else:
+                    self.boxes.append(self._box(shape, row, labels[shape["label_id"]], token, number))
+
+    def _box(self, shape: dict[str, Any], row: str, category: str, token: str, number: int) -> DeliveredBox:
+        task, _ = self._asked.frames[token]
+        attributes = shape.get("attributes") or {}
+        track = attributes.get("track_id")
+        length, width, height = _three(shape["scale"])
+        position = np.array(_three(shape["position"])) + task.origin_m
+        return DeliveredBox(
+            row=row,
+            frame_token=token,
+            instance=f"{task.clip.clip_token}/{f'track-{track}' if track is not None else f'{token}-{number}'}",
+            category=category,
+            translation_m=tuple(position.tolist()),
+            size_wlh_m=(width, length, height),
+            rotation_wxyz=_quaternion(_three(shape["rotation"])),
+            attribute=attribute_of(attributes.get(ATTRIBUTE)),
+            is_tracked=track is not None,
+        )
 
 
-def _box(shape: dict[str, Any], row: str, category: str, frame_token: str, number: int, asked: Asked) -> DeliveredBox:
-    task, _ = asked.frames[frame_token]
-    attributes = shape.get("attributes") or {}
-    track = attributes.get("track_id")
-    length, width, height = _three(shape["scale"])
-    position = np.array(_three(shape["position"])) + task.origin_m
-    return DeliveredBox(
-        row=row,
-        frame_token=frame_token,
-        instance=f"{task.clip.clip_token}/{f'track-{track}' if track is not None else f'{frame_token}-{number}'}",
-        category=category,
-        translation_m=tuple(position.tolist()),
-        size_wlh_m=(width, length, height),
-        rotation_wxyz=_quaternion(_three(shape["rotation"])),
-        attribute=attribute_of(attributes.get(ATTRIBUTE)),
-        is_tracked=track is not None,
-    )
+def _shape_fault(shape: dict[str, Any], token: str | None, labels: list[str]) -> str:
+    if token is None:
+        return "is of a frame that was not asked for."
+    if shape.get("type") != "cuboid_3d":
+        return f"is a {shape.get('type')}, not a cuboid."
+    label = shape.get("label_id")
+    if not isinstance(label, int) or not 0 <= label < len(labels):
+        return f"has the label number {label!r}, of which the file has no name."
+    return ""
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -217,3 +217,11 @@ def test_a_frame_without_a_sweep_is_named(
     without = Sources(sources.data, {}, sources.files_at)
     with pytest.raises(InputError, match=f"Frame {task.frames[0].frame.token} has no lidar sweep"):
         EXPORTERS[tool]([task], Store(str(tmp_path)), without)
+
+
+def test_ground_truth_goes_straight_into_a_bucket(task: LabelTask, sources: Sources, s3_bucket: str) -> None:
+    target = Store(f"{s3_bucket}/request")
+    EXPORTERS["ground_truth"]([task], target, Sources(sources.data, sources.sweeps))
+    line = json.loads(target.read_bytes("sequences.manifest"))
+    name, _, key = line["source-ref"].removeprefix("s3://").partition("/")
+    assert Store(f"s3://{name}").read_json(key)["prefix"] == f"{s3_bucket}/request/{task.clip.name}/"

@@ -237,6 +237,7 @@ class ClipScore:
     shift_bev: list[float] = field(default_factory=list)  # one per transition, where it was asked for
     shift_bev_sum: float | None = None
     selectable: bool = True  # False: labelled already, scored for its features only
+    plan_m: list[float] = field(default_factory=list)  # (6, 2) flat: planned positions from frame key_start, its lidar
 
     def to_row(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **vars(self)}

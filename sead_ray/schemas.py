@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sead_ray.errors import InputError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _POSE = pa.list_(pa.float64(), 7)  # x, y, z in m, then quaternion w, x, y, z
 _CAMERA = pa.struct(
@@ -38,7 +38,7 @@ _FRAME = pa.struct(
 )
 _VERSION = ("schema_version", pa.int32())
 # Columns that came with a later version (2: the attribute, the ego state; 3: each shift's own sum, the BEV's, who is
-# selectable), without which older files stay readable.
+# selectable; 4: the plan), without which older files stay readable.
 LATER_COLUMNS = frozenset(
     {
         "annotations.attribute",
@@ -48,6 +48,7 @@ LATER_COLUMNS = frozenset(
         "shift_bev",
         "shift_bev_sum",
         "selectable",
+        "plan_m",
     }
 )
 
@@ -124,6 +125,7 @@ SCORE_SCHEMA = pa.schema(
         ("shift_bev", pa.list_(pa.float64())),
         ("shift_bev_sum", pa.float64()),
         ("selectable", pa.bool_()),
+        ("plan_m", pa.list_(pa.float32())),
     ]
 )
 FEATURE_SCHEMA = pa.schema(

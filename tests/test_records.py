@@ -122,7 +122,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 
 def test_scores_of_an_older_version_are_read(tmp_path: Path) -> None:
-    later = ["shift_agents_sum", "shift_map_sum", "shift_bev", "shift_bev_sum", "selectable"]
+    later = ["shift_agents_sum", "shift_map_sum", "shift_bev", "shift_bev_sum", "selectable", "plan_m"]
     table, store = table_of(SCORE_SCHEMA, make_score().to_row()).drop_columns(later), Store(str(tmp_path))
     store.write_table("rows.parquet", table.to_pylist(), table.schema)
     names = [name for name in SCORE_SCHEMA.names if name != "schema_version"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sead_ray.errors import InputError
+from sead_ray.evaluation.intervals import clip_summaries
 from sead_ray.evaluation.planning import FramePlanning, summarise
 from sead_ray.records import Clip
 
@@ -58,7 +59,8 @@ def evaluation_report(
     constant_velocity: Sequence[FramePlanning],
     clips: Iterable[Clip],
 ) -> dict[str, Any]:
-    """What `evaluation.json` holds: `summarise` of the planner and of both baselines, and the planner's slices.
+    """What `evaluation.json` holds: `summarise` of the planner and of both baselines, and the planner's slices
+    and its means by clip, from which confidence intervals come.
 
     Raises:
         InputError: the three were not measured on the same frames, or a clip is missing.
@@ -72,4 +74,5 @@ def evaluation_report(
         "standing_still": summarise(standing_still),
         "constant_velocity": summarise(constant_velocity),
         "slices": slice_table(planner, clips),
+        "clips": clip_summaries(planner),
     }

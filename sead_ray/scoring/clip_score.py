@@ -84,6 +84,7 @@ def score_clip(
         shift_map_sum=shifts.map_total,
         shift_bev=[] if shifts.bev is None else shifts.bev.tolist(),
         shift_bev_sum=shifts.bev_total,
+        plan_m=np.asarray(frames[key_start].planned_path_m, np.float32).reshape(-1).tolist(),
     )
 
 

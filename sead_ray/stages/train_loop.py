@@ -259,7 +259,8 @@ class _Trainer:
         done = number == self.schedule["epochs"] * self.schedule["steps_per_epoch"]
         if done or time.monotonic() - self._shown > PROGRESS_EVERY_S:
             self._shown = time.monotonic()
-            self.run.write_json(layout.train_progress(self.round), {"step": number, "loss": total})
+            steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
+            self.run.write_json(layout.train_progress(self.round), {"step": number, "steps": steps, "loss": total})
 
     def report(self) -> None:
         """Publishes a checkpoint; rank 0 writes it, all ranks meet."""

@@ -129,7 +129,7 @@ def test_a_record_of_an_unknown_clip_is_refused():
 def test_the_report_holds_planner_baselines_and_slices():
     still = [record(r.clip_token, 9.0, r.frame_token, r.valid) for r in RECORDS]
     report = json.loads(json.dumps(evaluation_report(RECORDS, still, RECORDS[::-1], CLIPS)))
-    assert set(report) == {"planner", "standing_still", "constant_velocity", "slices"}
+    assert set(report) == {"planner", "standing_still", "constant_velocity", "slices", "clips"}
     assert set(report["planner"]["l2_m"]) == {"1s", "2s", "3s", "avg"}
     assert report["standing_still"]["l2_m"]["avg"] == 9.0
     assert report["constant_velocity"] == report["planner"]

@@ -50,15 +50,16 @@ class IntakeDoor:
         sender = None if key is None else f"{caller.name}\n{key}"
         async with self._turn:
             try:
-                outcome = await run_in_threadpool(self._take, checked, sender)
+                outcome = await run_in_threadpool(self._take, checked, answer, sender)
             except Refused as refused:
                 raise ApiError(409, refused.sentence, refused.field) from None
         serve_metrics.count("sead_serve_intake_total", outcome=outcome)
         return outcome
 
-    def _take(self, checked: CheckedClip, key: str | None) -> str:
+    def _take(self, checked: CheckedClip, answer: ScoreAnswer, key: str | None) -> str:
         named = checked.clip_in.clip_token is not None
-        return self._intake.take(checked.clip, checked.images, digest_of(checked), named, key)
+        score = answer.model_dump(mode="json")
+        return self._intake.take(checked.clip, checked.images, digest_of(checked), named, key, score)
 
 
 def digest_of(checked: CheckedClip) -> str:

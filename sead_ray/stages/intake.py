@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
@@ -75,7 +76,13 @@ class Intake:
             raise Refused("clip_token", "This clip belongs to val, on which the models are judged.")
 
     def take(
-        self, clip: Clip, images: Mapping[str, bytes], digest: str, named: bool, key: str | None = None
+        self,
+        clip: Clip,
+        images: Mapping[str, bytes],
+        digest: str,
+        named: bool,
+        key: str | None = None,
+        score: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """Stores the clip, unless it is known.
 
@@ -83,6 +90,7 @@ class Intake:
             clip: its cameras' keys are names in `images`.
             digest: of the clip's content, in hex. named: whether the sender gave the clip its token.
             key: an idempotency key, with its sender.
+            score: what the service answers, for people to look at; selection scores the clip anew.
 
         Raises:
             Refused: the token or the key belongs to another clip.
@@ -105,6 +113,9 @@ class Intake:
                 for new, old in zip(frame.cameras, sent.cameras)
             ]
             list(pool.map(lambda pair: self._data.write_bytes(*pair), pairs))
+        if score is not None:
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            self.run.write_json(layout.intake_score(digest), {"at": at, "clip_token": token, "answer": score})
         self.run.write_table(layout.intake_clip(digest), [record.to_row()], CLIP_SCHEMA)
         return "stored"
 

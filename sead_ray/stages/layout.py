@@ -124,3 +124,10 @@ INTAKE_CLIPS = "intake/clips"
 def intake_clip(digest: str) -> str:
     """One clip's row, by its content."""
     return f"{INTAKE_CLIPS}/{digest}.parquet"
+
+
+INTAKE_SCORES = "intake/scores"  # what the service answered when each of them came, for people to look at
+
+
+def intake_score(digest: str) -> str:
+    return f"{INTAKE_SCORES}/{digest}.json"

@@ -80,6 +80,10 @@ def test_a_scored_clip_joins_the_pool_of_the_next_round(
     response = post(http, clip, data_root, clip_token="van-7", log_token="log-7", description=words)
     assert response.json()["intake"] == "stored"
     assert len(rows(run)) == 2  # nothing changes under a round's feet
+    (name,) = run.list(layout.INTAKE_SCORES)
+    kept = run.read_json(f"{layout.INTAKE_SCORES}/{name}")
+    assert kept["clip_token"] == "van-7"
+    assert {**kept["answer"], "intake": "stored"} == response.json()  # for people to look at
     assert take_up(run, 1) == 1
     assert take_up(run, 1) == 0
     (row,) = [row for row in rows(run) if row["clip_token"] == "van-7"]

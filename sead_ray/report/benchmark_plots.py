@@ -9,8 +9,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from sead_ray.report.benchmark import SLICES, Row, estimate
-from sead_ray.report.plots import STYLE
 from sead_ray.report.rounds import is_number
+from sead_ray.report.svg import STYLE
 
 COLORS = ("#0072b2", "#c24d00", "#00795a", "#8a4a78", "#555555", "#b8860b", "#56b4e9", "#d55e00", "#009e73", "#111111")
 MARKERS = "osD^vPX*<>"

@@ -1,34 +1,23 @@
-"""The page's plots: matplotlib, without global state, to inline SVG whose bytes depend on the data alone."""
+"""The page's plots."""
 
 from __future__ import annotations
 
-import io
-import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from sead_ray.evaluation.intervals import Interval
+from sead_ray.report.benchmark import Estimate
 from sead_ray.report.rounds import RoundRow, is_number
+from sead_ray.report.strata import Kind
+from sead_ray.report.svg import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, legend_above, new_axes, to_svg
 
-STYLE: Any = {
-    "svg.hashsalt": "sead_ray",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e3e3e3",
-    "axes.edgecolor": "#555555",
-    "axes.axisbelow": True,
-    "hatch.linewidth": 0.8,
-}
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#c24d00", "#00795a", "#8a4a78", "#555555"
 BASELINES = {"standing_still": ("standing still", "--"), "constant_velocity": ("constant velocity", ":")}
 MAX_POINTS = 300  # of a loss curve; more are averaged in buckets
 
@@ -43,16 +32,36 @@ GROUP_LINES = {
 }
 
 
-def metric_curve(rows: list[RoundRow], evaluation: dict[str, Any] | None, metric: str, title: str) -> Markup | None:
-    """Average of `metric` ("l2_m" | "collision_percent") against the share of labelled frames; None without a round."""
-    points = [(100 * row.frames_share, getattr(row, metric).get("avg")) for row in rows]
-    points = [(share, value) for share, value in points if is_number(value)]
+def metric_curve(
+    rows: list[RoundRow],
+    evaluation: dict[str, Any] | None,
+    metric: str,
+    title: str,
+    seeds: Sequence[list[RoundRow]] = (),
+    prefix: str = "curve",
+) -> Markup | None:
+    """Average of `metric` ("l2_m" | "collision_percent") against the share of labelled frames; None without a round.
+
+    With a 95 % interval: over seeds where `seeds` holds the rounds of further runs, else over val clips.
+    """
+    points = _averages(rows, metric)
     if not points:
         return None
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes()
-        shares, values = zip(*points)
-        axes.plot(shares, values, color=BLUE, marker="o", linewidth=2, label="planner")
+        figure, axes = new_axes()
+        if seeds:
+            points, intervals = _over_seeds([rows, *seeds], metric)
+            for line in (rows, *seeds):
+                thin = _averages(line, metric)
+                axes.plot([100 * x for x, _ in thin.values()], [y for _, y in thin.values()], color=BLUE, alpha=0.25)
+        else:
+            intervals = {row.round: row.intervals.get(metric, {}).get("avg") for row in rows}
+        shares, values = ([point[i] for point in points.values()] for i in (0, 1))
+        shares = [100 * share for share in shares]
+        axes.errorbar(
+            shares, values, yerr=_reach(points, intervals), color=BLUE, marker="o", linewidth=2, capsize=4,
+            label=f"planner, mean of {len(seeds) + 1} seeds" if seeds else "planner",
+        )  # fmt: skip
         for name, (label, dashes) in BASELINES.items():
             value = (evaluation or {}).get(name, {}).get(metric, {}).get("avg")
             if is_number(value):
@@ -60,9 +69,67 @@ def metric_curve(rows: list[RoundRow], evaluation: dict[str, Any] | None, metric
         axes.set(xlabel="share of labelled frames (%)", ylabel=title)
         axes.set_xlim(0, 1.1 * max(shares) or 1)
         axes.set_ylim(bottom=0)
-        _legend_above(axes)
-        text = ", ".join(f"{value:.2f} at {share:.1f} %" for share, value in points)
-        return _to_svg(figure, f"curve-{metric}", f"{title} of the planner: {text}")
+        legend_above(axes)
+        text = ", ".join(f"{value:.2f} at {share:.1f} %" for share, value in zip(shares, values))
+        return to_svg(figure, f"{prefix}-{metric}", f"{title} of the planner: {text}")
+
+
+def _averages(rows: list[RoundRow], metric: str) -> dict[int, tuple[float, float]]:
+    """(share of labelled frames, value) by round, where there is a value."""
+    found = {row.round: (row.frames_share, getattr(row, metric).get("avg")) for row in rows}
+    return {number: point for number, point in found.items() if is_number(point[1])}
+
+
+def _over_seeds(
+    runs: Sequence[list[RoundRow]], metric: str
+) -> tuple[dict[int, tuple[float, float]], dict[int, Interval | None]]:
+    """Mean points of the rounds that every run has, and their intervals (Student's t)."""
+    lines = [_averages(rows, metric) for rows in runs]
+    shared = [number for number in lines[0] if all(number in line for line in lines)]
+    means = {number: Estimate.of(line[number][1] for line in lines) for number in shared}
+    points = {number: (float(np.mean([line[number][0] for line in lines])), means[number].mean) for number in shared}
+    return points, {
+        number: (found.mean - found.half_width, found.mean + found.half_width) for number, found in means.items()
+    }
+
+
+def _reach(points: dict[int, tuple[float, float]], intervals: Mapping[int, Interval | None]) -> Any:
+    """(2, n) how far each interval reaches below and above its value; None where no round has one."""
+    if not any(intervals.get(number) for number in points):
+        return None
+    ends = [intervals.get(number) or (value, value) for number, (_, value) in points.items()]
+    values = [value for _, value in points.values()]
+    return [
+        [max(value - low, 0.0) for value, (low, _) in zip(values, ends)],
+        [max(high - value, 0.0) for value, (_, high) in zip(values, ends)],
+    ]
+
+
+def representation(kinds: Sequence[Kind]) -> Markup | None:
+    """How much more, or less, of each kind was bought than the pool holds; None before a purchase."""
+    known = [kind for kind in kinds if kind.ratio is not None]
+    if not known:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.5 + 0.24 * len(known)))
+        height = 0.24 * len(known) / (0.5 + 0.24 * len(known))
+        axes = figure.add_axes((0.24, 1 - height, 0.74, height - 0.01))
+        floor = 0.25 * min([kind.ratio for kind in known if kind.ratio] or [1.0])
+        ratios = np.array([kind.ratio or 0.0 for kind in known])
+        at, colors = np.arange(len(known))[::-1], [ORANGE if ratio < 1 else BLUE for ratio in ratios]
+        bars = axes.barh(at, np.log2(np.maximum(ratios, floor)), color=colors, height=0.7)
+        for bar, ratio in zip(bars, ratios):
+            bar.set_hatch("///" if ratio < 1 else "")
+            bar.set_edgecolor("white")
+        axes.axvline(0, color=GREY, linewidth=1.2)
+        axes.set_yticks(at, [f"{kind.group}: {kind.name}" for kind in known], fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{2**value:g}×"))
+        axes.grid(axis="y", visible=False)
+        axes.set_ylim(-0.6, len(known) - 0.4)
+        most = max(known, key=lambda kind: kind.ratio or 0.0)
+        label = f"Share of what was bought over share of the pool, by kind; the largest is {most.name}, {most.ratio:.2f}"
+        return to_svg(figure, "representation", label)
 
 
 def loss_curve(index: int, steps: list[dict[str, Any]]) -> Markup | None:
@@ -71,7 +138,7 @@ def loss_curve(index: int, steps: list[dict[str, Any]]) -> Markup | None:
         return None
     at = np.array([step["step"] for step in steps], float)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = new_axes()
         total = np.array([step["loss"] for step in steps], float)
         axes.plot(*_thin(at, total), color="#111111", linewidth=2.2, label="total")
         for name, values in _grouped(steps).items():
@@ -79,20 +146,20 @@ def loss_curve(index: int, steps: list[dict[str, Any]]) -> Markup | None:
             axes.plot(*_thin(at, values), color=color, linestyle=dashes, linewidth=1.6, label=name)
         axes.set(xlabel="step", ylabel="loss")
         _log_scale(axes)
-        _legend_above(axes)
+        legend_above(axes)
         label = f"Loss of round {index}: total from {total[0]:.3g} to {total[-1]:.3g} over {len(steps)} logged steps"
-        return _to_svg(figure, f"loss-{index}", label)
+        return to_svg(figure, f"loss-{index}", label)
 
 
-def score_histogram(index: int, scores: dict[str, float], selected: set[str], show_cut: bool) -> Markup | None:
-    """Histogram of the pool's scores, the selected clips hatched, and the lowest selected score as the cut."""
+def score_histogram(index: int, scores: dict[str, float], selected: set[str], cut: float | None) -> Markup | None:
+    """Histogram of the pool's scores, the selected clips hatched, and `cut`, the lowest score that was taken."""
     finite = {token: value for token, value in scores.items() if is_number(value)}
     if not finite:
         return None
     taken = np.array([value for token, value in sorted(finite.items()) if token in selected])
     rest = np.array([value for token, value in sorted(finite.items()) if token not in selected])
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = new_axes()
         edges = np.histogram_bin_edges(list(finite.values()), bins=min(30, max(5, int(2 * len(finite) ** 0.5))))
         style: dict[str, Any] = {"bins": edges.tolist(), "stacked": True, "edgecolor": "white"}
         labels, colors = ["not selected", "selected"], ["#9ecae9", BLUE]
@@ -101,13 +168,13 @@ def score_histogram(index: int, scores: dict[str, float], selected: set[str], sh
         for bar in bars[1]:
             bar.set_hatch("///")
         label = f"Scores of {len(finite)} clips in round {index}, {len(taken)} selected"
-        if show_cut and len(taken):
-            axes.axvline(taken.min(), color=ORANGE, linestyle="--", linewidth=2, label=f"cut {taken.min():.3g}")
-            label += f", lowest selected score {taken.min():.3g}"
+        if cut is not None:
+            axes.axvline(cut, color=ORANGE, linestyle="--", linewidth=2, label=f"cut {cut:.3g}")
+            label += f", lowest selected score {cut:.3g}"
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="score", ylabel="clips")
-        _legend_above(axes)
-        return _to_svg(figure, f"scores-{index}", label)
+        legend_above(axes)
+        return to_svg(figure, f"scores-{index}", label)
 
 
 def loss_group(name: str) -> str:
@@ -127,11 +194,6 @@ def _thin(at: np.ndarray, values: np.ndarray) -> tuple[list[float], list[float]]
     return [float(at[bucket].mean()) for bucket in buckets], [float(values[bucket].mean()) for bucket in buckets]
 
 
-def _axes() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.2, 3.4))  # fixed margins: a layout engine would draw every plot twice more
-    return figure, figure.add_axes((0.13, 0.14, 0.85, 0.77))
-
-
 def _log_scale(axes: Axes) -> None:
     """Logarithmic where the lines span more than a decade; a narrower range would be left without ticks."""
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
@@ -143,29 +205,3 @@ def _log_scale(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _legend_above(axes: Axes) -> None:
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 1.0),
-        ncols=6,
-        frameon=False,
-        fontsize=9,
-        borderaxespad=0.2,
-        handlelength=1.7,
-        columnspacing=1.1,
-    )
-
-
-def _to_svg(figure: Figure, prefix: str, label: str) -> Markup:
-    """The <svg> element alone. Ids get a prefix, since all plots share one document."""
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = text.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
-    text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
-    return Markup(text.replace("<svg ", f'<svg class="plot" role="img" aria-label="{escape(label)}" ', 1))

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from sead_ray.arrow import compute as pc
 from sead_ray.errors import InputError
 from sead_ray.records import Clip, FrameLabels
 from sead_ray.report.rounds import round_key
-from sead_ray.report.tables import CLIPS, clip_summaries, rows_where
+from sead_ray.report.tables import CLIPS, columns_of, rows_where, smallest_of_lists
 from sead_ray.schemas import CLIP_SCHEMA, LABEL_SCHEMA, SCORE_SCHEMA
 from sead_ray.storage import Store
+
+QUARANTINE = "quarantine.json"  # as sead_ray.stages.quarantine writes it
+_SCALARS = (
+    *("clip_token", "status", "reason", "n_transitions", "shift_sum", "shift_mean", "shift_agents_sum"),
+    *("shift_map_sum", "shift_bev_sum", "key_start", "key_length", "selectable"),
+)
 
 
 def clips_of(run: Store, tokens: set[str]) -> dict[str, Clip]:
@@ -36,15 +46,23 @@ def labels_of(run: Store, frame_tokens: set[str], delivery: Store | None = None)
     return found
 
 
-def scores_of(run: Store, index: int) -> list[dict[str, Any]]:
-    """SCORE_SCHEMA rows of the pool's rest as round `index` saw it, without embeddings; none in the first round."""
+def scores_of(run: Store, index: int, tokens: set[str]) -> dict[str, dict[str, Any]]:
+    """SCORE_SCHEMA rows of these clips by token, as round `index` saw them; none in the first round."""
+    folder = round_key(index, "scores")
+    if not tokens or not run.is_published(folder):
+        return {}
+    rows = rows_where(run, f"{folder}/scores.parquet", SCORE_SCHEMA, "clip_token", tokens)
+    return {row["clip_token"]: row for row in rows}
+
+
+def score_table(run: Store, index: int) -> pa.Table | None:
+    """One row a clip that round `index` scored: the numbers, and `nearest_m`; None where nothing was scored."""
     folder = round_key(index, "scores")
     if not run.is_published(folder):
-        return []
-    columns = [name for name in SCORE_SCHEMA.names if name != "embedding"]
-    return sorted(
-        run.iter_rows(f"{folder}/scores.parquet", SCORE_SCHEMA, columns=columns), key=lambda row: row["clip_token"]
-    )
+        return None
+    table = columns_of(run, f"{folder}/scores.parquet", SCORE_SCHEMA, [*_SCALARS, "min_distance_m"])
+    nearest = pa.array(smallest_of_lists(table.column("min_distance_m")))
+    return table.drop_columns(["min_distance_m"]).append_column("nearest_m", nearest)
 
 
 def losses_of(run: Store, index: int) -> list[dict[str, Any]]:
@@ -62,19 +80,38 @@ def losses_of(run: Store, index: int) -> list[dict[str, Any]]:
     return steps
 
 
-def data_facts(run: Store) -> list[dict[str, Any]]:
-    """For pool and val: numbers of clips, key frames, night clips, rainy clips, and the locations."""
-    if not run.is_published("clips"):
+def quarantined(run: Store) -> dict[str, str]:
+    """Reasons by token of the clips that the run leaves out; what is no such file counts as none here."""
+    if not run.exists(QUARANTINE):
+        return {}
+    found = run.read_json(QUARANTINE)
+    known = dict.fromkeys(found, "") if isinstance(found, list) else found
+    return {str(token): str(reason) for token, reason in known.items()} if isinstance(known, dict) else {}
+
+
+def data_facts(facts: pa.Table | None) -> list[dict[str, Any]]:
+    """For pool and val: numbers of clips, key frames, night clips, rainy clips, and the locations.
+
+    Args:
+        facts: of `tables.clip_facts`; None before the clips are prepared.
+    """
+    if facts is None:
         return []
-    facts: dict[str, dict[str, Any]] = {}
-    for summary in clip_summaries(run):
-        split = summary["split"]
-        fact = facts.setdefault(
-            split, {"split": split, "clips": 0, "frames": 0, "night": 0, "rainy": 0, "locations": set()}
-        )
-        fact["clips"] += 1
-        fact["frames"] += summary["n_frames"]
-        fact["night"] += summary["is_night"]
-        fact["rainy"] += summary["is_rainy"]
-        fact["locations"].add(summary["location"])
-    return [{**facts[split], "locations": ", ".join(sorted(facts[split]["locations"]))} for split in sorted(facts)]
+    return [_fact(split, facts.filter(pc.equal(facts.column("split"), split))) for split in _values(facts, "split")]
+
+
+def _fact(split: str, clips: pa.Table) -> dict[str, Any]:
+    counts = {name: pc.sum(clips.column(name)).as_py() or 0 for name in ("n_frames", "is_night", "is_rainy")}
+    locations = ", ".join(_values(clips, "location"))
+    return {
+        "split": split,
+        "clips": len(clips),
+        "frames": counts["n_frames"],
+        "night": counts["is_night"],
+        "rainy": counts["is_rainy"],
+        "locations": locations,
+    }
+
+
+def _values(table: pa.Table, name: str) -> Sequence[str]:
+    return sorted(table.column(name).unique().to_pylist())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sead_ray.report.tables import clip_summaries
+from sead_ray.arrow import compute as pc
+from sead_ray.evaluation.intervals import Interval, intervals
+from sead_ray.report.tables import clip_facts
 from sead_ray.schemas import SCORE_SCHEMA, SELECTION_SCHEMA
 from sead_ray.storage import Store
 
@@ -30,6 +32,8 @@ class RoundRow:
         l2_m, collision_percent: by horizon ("1s", "2s", "3s", "avg"); empty before the evaluation.
         seconds: by folder of the round ("scores", "selection", "model", "evaluation").
         n_without_key_frame: clips of this round's purchase that have no key frame; None where none was scored.
+        strategy: that chose this round's purchase; empty where the run does not say.
+        intervals: 95 % over val clips, by metric ("l2_m", "collision_percent") and horizon; empty where unknown.
     """
 
     round: int
@@ -43,6 +47,8 @@ class RoundRow:
     collision_percent: dict[str, float]
     seconds: dict[str, float]
     n_without_key_frame: int | None
+    strategy: str = ""
+    intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
     @property
     def gain(self) -> float | None:
@@ -82,8 +88,8 @@ def evaluation_of(run: Store, index: int) -> dict[str, Any] | None:
 
 def pool_size(run: Store) -> PoolSize:
     """Clips and key frames of the pool."""
-    lengths = [summary["n_frames"] for summary in clip_summaries(run) if summary["split"] == "pool"]
-    return PoolSize(len(lengths), sum(lengths))
+    lengths = clip_facts(run, "pool").column("n_frames")
+    return PoolSize(len(lengths), pc.sum(lengths).as_py() or 0)
 
 
 def rounds_table(run: Store) -> list[RoundRow]:
@@ -101,7 +107,8 @@ def rounds_table(run: Store) -> list[RoundRow]:
         n_new_frames = sum(row["n_frames_bought"] for row in bought)
         clips |= new_clips
         n_frames += n_new_frames
-        planner = (evaluation_of(run, index) or {}).get("planner", {})
+        evaluation = evaluation_of(run, index) or {}
+        planner = evaluation.get("planner", {})
         rows.append(
             RoundRow(
                 round=index,
@@ -115,6 +122,8 @@ def rounds_table(run: Store) -> list[RoundRow]:
                 collision_percent=planner.get("collision_percent", {}),
                 seconds=_stage_seconds(run, index),
                 n_without_key_frame=_without_key_frame(run, index, new_clips),
+                strategy=run.manifest(round_key(index, "selection")).get("strategy", ""),
+                intervals=intervals(evaluation.get("clips", {})),
             )
         )
     return rows

@@ -133,8 +133,9 @@ def _score(clip: Clip, number: int, index: int) -> ClipScore:
     return ClipScore(
         clip.clip_token, f"model-{index - 1}", "ok", n_frames=N_FRAMES, dt_s=0.5, shift_agents=shifts,
         shift_map=[0.6 * value for value in shifts], n_transitions=N_FRAMES - 1, shift_sum=9.0 - number,
-        shift_mean=1.2, min_distance_m=[4.5] + [float("inf")] * (N_FRAMES - 1), is_key=is_key, key_start=2,
-        key_length=sum(is_key), embedding=[0.1] * 4,
+        shift_mean=1.2, min_distance_m=[4.5] + [float("inf")] * (N_FRAMES - 1), is_key=is_key, key_start=2 * (number == 0),
+        key_length=sum(is_key), embedding=[0.1] * 4, shift_agents_sum=6.0 - number, shift_map_sum=3.0,
+        plan_m=[value for step in range(1, 7) for value in (0.5, 2.0 * step)],
     )  # fmt: skip
 
 
@@ -157,7 +158,16 @@ def _write_evaluation(run: Store, index: int) -> None:
         for number, name in enumerate(("overtake", "day", "night", "turn_left"))
     }
     value = {"planner": _metrics(1 - 0.2 * index), "standing_still": _metrics(4), "constant_velocity": _metrics(1.5)}
-    run.write_json(f"{folder}/evaluation/evaluation.json", {**value, "slices": slices, **_perception(index)})
+    clips = {
+        f"clip{number}": {
+            "n_frames": 8,
+            "l2_m": [0.5, 0.7, 0.9, 0.7 + 0.1 * number - 0.2 * index],
+            "collision_percent": [0.0, 0.1, 0.2, 0.1 * number],
+        }
+        for number in range(5)
+    }
+    evaluation = {**value, "slices": slices, "clips": clips, **_perception(index)}
+    run.write_json(f"{folder}/evaluation/evaluation.json", evaluation)
     run.publish(f"{folder}/evaluation", {"seconds": 2.5})
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from sead_ray.report.plots import loss_curve, loss_group
 from sead_ray.report.read import clips_of, labels_of
-from sead_ray.report.sketch import bev_sketch, shift_trace
+from sead_ray.report.sketch import bev_sketch
 from sead_ray.report.thumbnails import ByteBudget, frames_to_show, thumbnail_uri
+from sead_ray.report.trace import shift_trace
 from sead_ray.storage import Store
 
 
@@ -42,10 +43,30 @@ def test_the_recorded_path_starts_at_the_lidar_and_follows_the_drive(finished_ru
     assert path[-1, 0] < 0  # and this drive bears left
 
 
+def test_the_plan_is_drawn_beside_the_driven_path(finished_run):
+    clip = clips_of(finished_run[0], {"clip00"})["clip00"]
+    plan_m = np.array([[0.5 * step, 2.0 * step] for step in range(1, 7)])
+    path = numbers(re.findall(r'class="plan" points="([^"]+)"', bev_sketch(clip, 0, None, 5.0, plan_m))[0])
+    assert path[0] == pytest.approx([0, 0])
+    assert path[1:] == pytest.approx(plan_m * [1, -1])
+    assert 'class="plan"' not in bev_sketch(clip, 0, None, 5.0)
+
+
+TIMES_S = [0.0, 0.5, 1.0, 1.5]
+
+
+def bands(text: str) -> int:
+    return text.count("fdebdd")
+
+
 def test_key_frames_are_banded_only_where_shifts_and_frames_align():
     is_key = [False, True, True, False]
-    assert shift_trace([1.0, 2.0, 1.0], [0.5, 0.5, 0.5], is_key, "a").count("key-band") == 2
-    assert shift_trace([1.0, 2.0], [0.5, 0.5], is_key, "a").count("key-band") == 0  # a gap took one transition
+    aligned = shift_trace([1.0, 2.0, 1.0], [0.5, 0.5, 0.5], is_key, "a", TIMES_S)
+    assert bands(aligned) == 1  # one run
+    assert "time (s)" in aligned
+    gap = shift_trace([1.0, 2.0], [0.5, 0.5], is_key, "a", TIMES_S)  # a gap took one transition
+    assert bands(gap) == 0
+    assert "transition" in gap
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [float("nan"), float("inf")], [1e9, 1e-9]])

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -38,11 +41,17 @@ class Page(HTMLParser):
         self.stack.pop()
 
     def handle_data(self, data):
-        if "style" not in self.stack:
+        if not {"style", "script"} & {*self.stack}:
             self.text += data
 
     def having(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
         return [attrs for name, attrs in self.elements if name == tag and wanted.items() <= attrs.items()]
+
+
+def all_clips(text: str) -> list[dict]:
+    """What the page's script draws its table from."""
+    data = json.loads(re.findall(r'<script type="application/json" id="clip-data">(.*?)</script>', text, re.DOTALL)[0])
+    return [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
 
 
 def written(run, data_root, **settings) -> tuple[str, Page]:
@@ -64,7 +73,13 @@ def test_the_page_is_well_formed_and_needs_nothing_beside_itself(finished):
         for name in ("src", "href", "xlink:href"):
             assert (attrs.get(name) or "#").startswith(("#", "data:"))
     assert not re.search(r"url\((?!#)", text)
-    assert found.having("script") == []
+    data, code = found.having("script")
+    assert data["type"] == "application/json"
+    (policy,) = [attrs["content"] or "" for attrs in found.having("meta") if "http-equiv" in attrs]
+    script = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)[0].encode()
+    assert code == {}
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" in policy  # and no other script
+    assert "default-src 'none'" in policy
 
 
 def test_ids_are_unique_and_every_reference_has_a_target(finished):
@@ -79,7 +94,8 @@ def test_each_rounds_numbers_and_the_comparisons_are_shown(finished):
     text, found = finished
     for expected in ("0.80", "0.64", "0.48", "20.0 %", "23.8 %", "27.5 %", "Standing still", "3.20", "33.5"):
         assert expected in found.text
-    rows = re.findall(r'<tr><th scope="row">(\d)</th><td>(\d+)</td><td>[\d.]+ %</td><td>(\d+)</td>', text)
+    section = text[: text.index('id="slices"')]
+    rows = re.findall(r'<tr><th scope="row">(\d)</th><td>(\d+)</td><td>[\d.]+ %</td><td>(\d+)</td>', section)
     assert rows == [("0", "2", "16"), ("1", "4", "19"), ("2", "6", "22")]
     assert "samples/x.jpg is truncated" in found.text
     assert "Unfinished" not in found.text
@@ -87,7 +103,7 @@ def test_each_rounds_numbers_and_the_comparisons_are_shown(finished):
 
 def test_perception_has_a_row_a_round_and_a_dash_where_nothing_was_found(finished):
     text, _ = finished
-    section = text[text.index('id="perception"') : text.index('id="key-frames"')]
+    section = text[text.index('id="perception"') : text.index('id="kinds"')]
     cells = [re.findall(r"<td>(.*?)</td>", row) for row in section.split("<tr>")[3:]]
     assert [row[:5] for row in cells] == [["0.247", "0.136", "0.358", "0.246", "0.432"]] * 3
     assert [row[5] for row in cells] == ["0.81", "1.81", "2.81"]
@@ -105,7 +121,7 @@ def test_an_evaluation_without_perception_has_no_such_section(make_run):
 
 def test_slices_stand_in_the_papers_order_with_the_whole_split_last(finished):
     text, _ = finished
-    header = text[text.index("Average L2 (m) / average collision") :]
+    header = text[text.index("The paper's Table 2") :]
     assert re.findall(r'<th scope="col">([^<]+)</th>', header)[:6] == [
         "Round", "Day", "Night", "Turn left", "Overtake", "All",
     ]  # fmt: skip
@@ -115,10 +131,16 @@ def test_bought_frames_are_marked_by_more_than_colour(finished):
     _, found = finished
     marked = found.having("li", **{"class": "bought"})
     assert len(marked) == 16 + 3 + 3 == found.text.count("✓ bought") - 3  # three legends name the mark
+    assert text_of_key_marks(found) == 3 + 3  # of the first clip of each later round
     alts = [attrs["alt"] or "" for attrs in found.having("img")]
     assert len(alts) == 6 * 8
     assert sum(", bought" in alt for alt in alts) == 22
+    assert sum(alt.endswith("key frame") for alt in alts) == 6
     assert "Front camera, frame 5, not bought" in alts
+
+
+def text_of_key_marks(found: Page) -> int:
+    return sum(tag == "b" for tag, _ in found.elements)
 
 
 def test_drawings_and_plots_have_text_alternatives(finished):
@@ -126,20 +148,23 @@ def test_drawings_and_plots_have_text_alternatives(finished):
     images = [attrs for attrs in found.having("svg") if attrs.get("aria-hidden") != "true"]
     assert all(attrs.get("role") == "img" and attrs.get("aria-label") for attrs in images)
     sketches = found.having("svg", **{"class": "bev"})
-    assert len(sketches) == 4  # the clips of rounds 1 and 2 without a bought frame has none
-    assert "4 boxes, 4 map elements" in (sketches[0]["aria-label"] or "")
+    labels = [sketch["aria-label"] or "" for sketch in sketches]
+    assert len(labels) == 6
+    assert sum("4 boxes, 4 map elements" in label for label in labels) == 4  # two clips have no bought frame
+    assert ["planned and driven path" in label for label in labels] == [False] * 2 + [True] * 4  # no model at first
     assert len(found.having("svg", **{"class": "trace"})) == 4
-    assert len(found.having("svg", **{"class": "plot"})) == 2 + 3 + 2  # curves, losses, histograms
+    assert len(found.having("svg", **{"class": "plot"})) == 2 + 3 + 2 + 1  # curves, losses, histograms, kinds
 
 
 def test_hostile_strings_are_text(make_run):
     attack = "</style><script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>"
     run, data = make_run(2, description=attack, failed_reason=attack)
-    _, found = written(run, data, notice=attack)
-    assert found.having("script") == []
+    text, found = written(run, data, notice=attack)
+    assert len(found.having("script")) == 2
     assert all((attrs["src"] or "").startswith("data:") for attrs in found.having("img"))
     assert not any(name.startswith("on") for _, attrs in found.elements for name in attrs)
     assert found.text.count(attack) >= 6  # notice, four descriptions, one reason
+    assert attack in [row["description"] for row in all_clips(text)]
 
 
 @pytest.mark.parametrize(("n_rounds", "last_stage"), [(0, "evaluation"), (1, "selection"), (2, "selection")])

@@ -3,6 +3,7 @@
 A YAML under `jobs/configs/` states only what differs from these defaults.
 """
 
+from sead_ray.config.board import BoardConfig
 from sead_ray.config.data import DataConfig, LabelConfig, PrepareConfig, WorldConfig
 from sead_ray.config.model import ImageConfig, ModelConfig
 from sead_ray.config.run import RunConfig
@@ -15,6 +16,7 @@ from sead_ray.config.train import EvaluateConfig, TrainConfig
 
 __all__ = [
     "SELECT_PRESETS",
+    "BoardConfig",
     "DataConfig",
     "EvaluateConfig",
     "ImageConfig",

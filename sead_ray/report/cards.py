@@ -84,7 +84,9 @@ def cards_of(
     cards = []
     for place, purchase in enumerate(known):
         token = purchase["clip_token"]
-        card = make_card(run, data, clips[token], purchase, scores.get(token), near_m, f"card-{index}-{place}", delivery)
+        card = make_card(
+            run, data, clips[token], purchase, scores.get(token), near_m, f"card-{index}-{place}", delivery
+        )
         if not budget.take(_size(card)):
             break
         cards.append(card)

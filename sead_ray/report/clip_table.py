@@ -140,20 +140,23 @@ def _state(
 
 
 def _numbers(token: str, found: ScoredRound | None) -> dict[str, Any]:
-    names = {"score": None, "agents": None, "map": None, "key_frames": None, "nearest_m": None}
-    if found is None or found.table is None or not found.is_scored[row := found.rows[token]]:
-        return names
-
-    def cell(name: str) -> Any:
-        assert found is not None and found.table is not None
-        return found.table.column(name)[row].as_py() if name in found.table.column_names else None
-
+    table = found.table if found else None
+    if found is None or table is None or not found.is_scored[row := found.rows[token]]:
+        return dict.fromkeys(("score", "agents", "map", "key_frames", "nearest_m"))
+    columns = {
+        "agents": "shift_agents_sum",
+        "map": "shift_map_sum",
+        "key_frames": "key_length",
+        "nearest_m": "nearest_m",
+    }
+    known = {name: column for name, column in columns.items() if column in table.column_names}
+    numbers = {name: table.column(column)[row].as_py() for name, column in known.items()}
     return {
         "score": _short(found.values[row]),
-        "agents": _short(cell("shift_agents_sum")),
-        "map": _short(cell("shift_map_sum")),
-        "key_frames": cell("key_length"),
-        "nearest_m": _short(cell("nearest_m")),
+        "agents": _short(numbers.get("agents")),
+        "map": _short(numbers.get("map")),
+        "key_frames": numbers["key_frames"],
+        "nearest_m": _short(numbers["nearest_m"]),
     }
 
 

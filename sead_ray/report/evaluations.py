@@ -40,12 +40,11 @@ def tiles(rows: list[RoundRow], evaluation: dict[str, Any] | None) -> list[dict[
     if is_number(still):
         found.append({"label": "Constant velocity, L2", "value": f"{still:.2f} m", "note": "needs no camera, no label"})
     last = rows[-1]
-    found.append(
-        {"label": "Labelled frames", "value": f"{last.n_frames:,}", "note": f"{100 * last.frames_share:.1f} % of the pool's"}
-    )
-    found.append(
-        {"label": "Clips bought", "value": f"{last.n_clips:,}", "note": f"{100 * last.clips_share:.1f} % of the pool's"}
-    )
+    for label, count, share in (
+        ("Labelled frames", last.n_frames, last.frames_share),
+        ("Clips bought", last.n_clips, last.clips_share),
+    ):
+        found.append({"label": label, "value": f"{count:,}", "note": f"{100 * share:.1f} % of the pool's"})
     if row.gain is not None:
         found.append({"label": "G = P / B", "value": f"{row.gain:.2f}", "note": "(1 / L2) / share of frames"})
     return found

@@ -133,7 +133,14 @@ def _all_clips(
     """What is said of the whole pool: its kinds, the table of all clips, who is left out."""
     left_out = quarantined(run)
     if facts is None:
-        return {"kinds": [], "representation": None, "n_pool": 0, "clip_rows": [], "quarantined": [], "n_quarantined": 0}
+        return {
+            "kinds": [],
+            "representation": None,
+            "n_pool": 0,
+            "clip_rows": [],
+            "quarantined": [],
+            "n_quarantined": 0,
+        }
     pool = facts.filter(pc.equal(facts.column("split"), "pool"))
     strata = stratum_of(pool, config.select.valuable_ratio)
     bought: list[set[str]] = []

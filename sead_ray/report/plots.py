@@ -128,7 +128,7 @@ def representation(kinds: Sequence[Kind]) -> Markup | None:
         axes.grid(axis="y", visible=False)
         axes.set_ylim(-0.6, len(known) - 0.4)
         most = max(known, key=lambda kind: kind.ratio or 0.0)
-        label = f"Share of what was bought over share of the pool, by kind; the largest is {most.name}, {most.ratio:.2f}"
+        label = f"Share of what was bought over share of the pool; the largest is of {most.name}, {most.ratio:.2f}"
         return to_svg(figure, "representation", label)
 
 

@@ -94,7 +94,11 @@ class ScoredRound:
             return f"{self.strategy or 'The round'} preferred others; its {self.value_name} is {self.values[row]:.3g}."
         if select.key_frames and select.without_key_frame == "next_ranked" and not self._column("key_length")[row]:
             return "It has no key frame, and its place went to the next (next_ranked)."
-        near = ", or too near to one of them" if self.strategy == "sead_diverse" and self.values[row] >= self.cut else ""
+        near = (
+            ", but it is too near to one of them"
+            if self.strategy == "sead_diverse" and self.values[row] >= self.cut
+            else ""
+        )
         return (
             f"Ranks {self.ranks[row]} of {self.n_ranked} with a {self.value_name} of {self.values[row]:.3g}; "
             f"the last of {len(self.purchases)} taken has {self.cut:.3g}{near}."

@@ -31,7 +31,13 @@ class ByteBudget:
 
 
 def thumbnail_uri(data: Store, key: str, width_px: int = WIDTH_PX) -> str | None:
-    """A data URI of the image at `key`, re-encoded at `width_px`; None where it is missing or no image."""
+    """`thumbnail` as a data URI."""
+    small = thumbnail(data, key, width_px)
+    return "data:image/jpeg;base64," + base64.b64encode(small).decode() if small else None
+
+
+def thumbnail(data: Store, key: str, width_px: int = WIDTH_PX) -> bytes | None:
+    """The image at `key` as a JPEG, re-encoded at `width_px`; None where it is missing or no image."""
     try:
         image = Image.open(io.BytesIO(read_image(data, key)))
         height_px = max(1, round(image.height * width_px / image.width))
@@ -41,7 +47,7 @@ def thumbnail_uri(data: Store, key: str, width_px: int = WIDTH_PX) -> str | None
         return None
     out = io.BytesIO()
     small.save(out, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    return out.getvalue()
 
 
 def frames_to_show(n_frames: int, bought: range, limit: int) -> list[int]:

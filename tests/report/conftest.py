@@ -133,8 +133,9 @@ def _score(clip: Clip, number: int, index: int) -> ClipScore:
     return ClipScore(
         clip.clip_token, f"model-{index - 1}", "ok", n_frames=N_FRAMES, dt_s=0.5, shift_agents=shifts,
         shift_map=[0.6 * value for value in shifts], n_transitions=N_FRAMES - 1, shift_sum=9.0 - number,
-        shift_mean=1.2, min_distance_m=[4.5] + [float("inf")] * (N_FRAMES - 1), is_key=is_key, key_start=2 * (number == 0),
-        key_length=sum(is_key), embedding=[0.1] * 4, shift_agents_sum=6.0 - number, shift_map_sum=3.0,
+        shift_mean=1.2, min_distance_m=[4.5] + [float("inf")] * (N_FRAMES - 1), is_key=is_key,
+        key_start=2 * (number == 0), key_length=sum(is_key), embedding=[0.1] * 4,
+        shift_agents_sum=6.0 - number, shift_map_sum=3.0,
         plan_m=[value for step in range(1, 7) for value in (0.5, 2.0 * step)],
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ class ScoredRound:
     def value_name(self) -> str:
         return f"feature shift of {NAMES[self.config.select.shift]} ({self.config.score.rank_by})"
 
-    @property
+    @cached_property
     def cut(self) -> float | None:
         """The lowest value that was taken, where the strategy goes by the feature shift alone."""
         taken = [row["score"] for row in self.purchases if row["score"] is not None]

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from sead_ray.report.scored import ScoredRound
 
-MOST_CLIPS = 20_000  # about 6 MB; of a larger pool the bought clips and the highest scores are shown
+MOST_CLIPS = 20_000  # about 7 MB; of a larger pool the bought clips and the highest scores are shown
 FIRST_ROWS = 25
 DIGITS = 4
+LONGEST_TEXT = 400  # of a reason or description: what others wrote shall not fill the page
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ def _row(
         behaviour=fact["behaviour"],
         stratum=stratum,
         location=fact["location"],
-        reason=reason,
-        description=fact["description"],
+        reason=_cut(reason),
+        description=_cut(fact["description"]),
         history=[_entry(found, found.rows[token]) for found in seen],
         anchor=anchors.get(token, ""),
     )
@@ -168,6 +169,10 @@ def _frames(purchase: dict[str, Any]) -> str:
     if not purchase["n_frames_bought"]:
         return ""
     return f"{purchase['frame_start']}–{purchase['frame_stop'] - 1}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
 def _short(value: Any) -> float | None:

@@ -47,10 +47,11 @@ def metric_curve(
     points = _averages(rows, metric)
     if not points:
         return None
+    shared, intervals = _over_seeds([rows, *seeds], metric) if seeds else ({}, {})
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes()
-        if seeds:
-            points, intervals = _over_seeds([rows, *seeds], metric)
+        if shared:
+            points = shared
             for line in (rows, *seeds):
                 thin = _averages(line, metric)
                 axes.plot([100 * x for x, _ in thin.values()], [y for _, y in thin.values()], color=BLUE, alpha=0.25)
@@ -60,7 +61,7 @@ def metric_curve(
         shares = [100 * share for share in shares]
         axes.errorbar(
             shares, values, yerr=_reach(points, intervals), color=BLUE, marker="o", linewidth=2, capsize=4,
-            label=f"planner, mean of {len(seeds) + 1} seeds" if seeds else "planner",
+            label=f"planner, mean of {len(seeds) + 1} seeds" if shared else "planner",
         )  # fmt: skip
         for name, (label, dashes) in BASELINES.items():
             value = (evaluation or {}).get(name, {}).get(metric, {}).get("avg")

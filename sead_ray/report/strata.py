@@ -39,9 +39,10 @@ class Kind:
 
 
 def stratum_of(pool: pa.Table, valuable_ratio: float) -> NDArray[np.str_]:
-    """SEAD's stratum (Eq. 1) of each row of `tables.clip_facts`."""
-    if not len(pool):
-        return np.array([], str)
+    """SEAD's stratum (Eq. 1) of each row of `tables.clip_facts`; empty where a clip has no finite dynamics."""
+    dynamics = [pool.column(name).to_numpy() for name in ("acc_std_mps2", "yaw_sum_rad")]
+    if not len(pool) or not np.isfinite(dynamics).all():
+        return np.full(len(pool), "", "<U4")
     return table_strata(pool.combine_chunks(), valuable_ratio)
 
 

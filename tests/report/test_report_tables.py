@@ -64,15 +64,16 @@ def test_a_row_says_why(finished_run):
 def test_clips_that_may_not_be_bought_say_so(make_run):
     run, _ = make_run(2)
     run.write_json("quarantine.json", {"clip07": "three workers died on it"})
-    rows = rows_of_two(run, excluded={"clip08"})
+    rows = rows_now(run, excluded={"clip08"})
     assert (rows["clip07"].state, rows["clip07"].reason) == ("quarantined", "three workers died on it")
     assert rows["clip08"].state == "excluded"
 
 
-def rows_of_two(run: Store, excluded: set[str]) -> dict[str, TableRow]:
+def rows_now(run: Store, excluded: set[str]) -> dict[str, TableRow]:
     pool = clip_facts(run, "pool")
     strata = stratum_of(pool, CONFIG.select.valuable_ratio)
-    rows = table_rows(pool, strata, scored_rounds(run, n_rounds=2), quarantined(run), excluded, {})
+    rounds = scored_rounds(run, n_rounds=len(rounds_table(run)))
+    rows = table_rows(pool, strata, rounds, quarantined(run), excluded, {})
     return {row.token: row for row in rows}
 
 
@@ -111,6 +112,21 @@ def test_kinds_hold_shares_before_and_after(finished_run):
         assert sum(kind.pool_share for (found, _), kind in kinds.items() if found == group) == pytest.approx(1)
 
 
+def test_clips_without_dynamics_have_no_stratum_and_the_other_kinds_stay(finished_run):
+    pool = clip_facts(finished_run[0], "pool")
+    lost = pool.set_column(
+        pool.column_names.index("acc_std_mps2"), "acc_std_mps2", pa.array([float("nan")] * len(pool))
+    )
+    strata = stratum_of(lost, 1 / 3)
+    assert set(strata) == {""}
+    assert {kind.group for kind in kinds_of(lost, strata, [])} == {"Light", "Weather", "Behaviour", "Location"}
+
+
+def test_long_texts_are_cut(make_run):
+    run, _ = make_run(1, description="x" * 5000)
+    assert len(next(iter(rows_now(run, set()).values())).description) == 400
+
+
 def test_tiles_show_the_last_evaluated_round_with_its_interval(finished_run):
     run = finished_run[0]
     found = {tile["label"]: tile for tile in tiles(rounds_table(run), evaluation_of(run, 2))}
@@ -127,6 +143,9 @@ def test_the_curve_over_seeds_shows_their_mean(finished_run):
     assert several is not None
     assert "mean of 3 seeds" in several
     assert "mean of" not in one
+    nothing_shared = metric_curve(rows, None, "l2_m", "L2 (m)", [[]])
+    assert nothing_shared is not None
+    assert "mean of" not in nothing_shared
 
 
 def test_two_runs_are_paired_by_round(make_run, finished_run):

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from jobs.cli import run_job
 from sead_ray.config import RunConfig
-from sead_ray.errors import InputError
 from sead_ray.report.page import write_report
 from sead_ray.stages.plan import require_prepared
 from sead_ray.storage import Store
@@ -30,8 +29,6 @@ def job(config: WriteReportConfig) -> str:
     require_prepared(run)
     others = [Store(folder) for folder in config.seed_runs]
     for other in others:
-        if not other.exists("config.json"):
-            raise InputError(f"{other.root}, of seed_runs, is not a run folder.")
         require_prepared(other)
     return f"Report: {write_report(run, config.data.root, config.run, others)}"
 

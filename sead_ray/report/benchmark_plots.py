@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from sead_ray.report.benchmark import SLICES, Row, estimate
 from sead_ray.report.rounds import is_number
-from sead_ray.report.svg import STYLE
+from sead_ray.report.svg import styled
 
 COLORS = ("#0072b2", "#c24d00", "#00795a", "#8a4a78", "#555555", "#b8860b", "#56b4e9", "#d55e00", "#009e73", "#111111")
 MARKERS = "osD^vPX*<>"
@@ -53,7 +52,7 @@ def _draw(
     bars: Sequence[float | None] = (None, None),
 ) -> str:
     """`ticks`: names along the x axis instead of numbers; `bars`: what full labels reach, drawn across each panel."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         drawing = Figure(figsize=(11, 4.2))
         for number, (lines, (_, y_label)) in enumerate(zip(panels, PANELS)):
             axes = drawing.add_axes((0.07 + 0.5 * number, 0.24 if ticks else 0.14, 0.41, 0.6 if ticks else 0.68))

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 from markupsafe import Markup
 
 from sead_ray.evaluation.intervals import Interval, paired_differences
 from sead_ray.report.rounds import RoundRow, evaluation_of, is_number, selection_rows
-from sead_ray.report.svg import BLUE, ORANGE, STYLE, legend_above, new_axes, to_svg
+from sead_ray.report.svg import BLUE, ORANGE, legend_above, new_axes, styled, to_svg
 from sead_ray.storage import Store
 
 METRICS = {"l2_m": "average L2 (m)", "collision_percent": "collision rate (%)"}
@@ -83,7 +82,7 @@ def overlap(first: Store, second: Store, rows: tuple[list[RoundRow], list[RoundR
 
 def comparison_curve(names: tuple[str, str], rows: tuple[list[RoundRow], list[RoundRow]], metric: str) -> Markup | None:
     """Both runs' averages with their intervals; None where neither is evaluated."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = new_axes()
         for name, found, color, marker in zip(names, rows, (BLUE, ORANGE), "os"):
             points = [row for row in found if is_number(getattr(row, metric).get("avg"))]

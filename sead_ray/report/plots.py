@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ from sead_ray.evaluation.intervals import Interval
 from sead_ray.report.benchmark import Estimate
 from sead_ray.report.rounds import RoundRow, is_number
 from sead_ray.report.strata import Kind
-from sead_ray.report.svg import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, legend_above, new_axes, to_svg
+from sead_ray.report.svg import BLUE, GREEN, GREY, ORANGE, PURPLE, legend_above, new_axes, styled, to_svg
 
 BASELINES = {"standing_still": ("standing still", "--"), "constant_velocity": ("constant velocity", ":")}
 MAX_POINTS = 300  # of a loss curve; more are averaged in buckets
@@ -48,7 +47,7 @@ def metric_curve(
     if not points:
         return None
     shared, intervals = _over_seeds([rows, *seeds], metric) if seeds else ({}, {})
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = new_axes()
         if shared:
             points = shared
@@ -111,7 +110,7 @@ def representation(kinds: Sequence[Kind]) -> Markup | None:
     known = [kind for kind in kinds if kind.ratio is not None]
     if not known:
         return None
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(7.2, 0.5 + 0.24 * len(known)))
         height = 0.24 * len(known) / (0.5 + 0.24 * len(known))
         axes = figure.add_axes((0.24, 1 - height, 0.74, height - 0.01))
@@ -138,7 +137,7 @@ def loss_curve(index: int, steps: list[dict[str, Any]]) -> Markup | None:
     if not steps:
         return None
     at = np.array([step["step"] for step in steps], float)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = new_axes()
         total = np.array([step["loss"] for step in steps], float)
         axes.plot(*_thin(at, total), color="#111111", linewidth=2.2, label="total")
@@ -159,7 +158,7 @@ def score_histogram(index: int, scores: dict[str, float], selected: set[str], cu
         return None
     taken = np.array([value for token, value in sorted(finite.items()) if token in selected])
     rest = np.array([value for token, value in sorted(finite.items()) if token not in selected])
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = new_axes()
         edges = np.histogram_bin_edges(list(finite.values()), bins=min(30, max(5, int(2 * len(finite) ** 0.5))))
         style: dict[str, Any] = {"bins": edges.tolist(), "stacked": True, "edgecolor": "white"}

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,6 +32,17 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "hatch.linewidth": 0.8,
 }
+
+
+_drawing = threading.RLock()  # matplotlib's settings are the process's, and the board draws in several threads
+
+
+@contextmanager
+def styled(**changes: Any) -> Generator[None, None, None]:
+    """`STYLE` and `changes` of it for the drawing within the block, one block at a time."""
+    settings: Any = {**STYLE, **changes}
+    with _drawing, matplotlib.rc_context(settings):
+        yield
 
 
 def new_axes(left: float = 0.13) -> tuple[Figure, Axes]:

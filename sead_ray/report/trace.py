@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sead_ray.report.svg import BLUE, INK, ORANGE, PURPLE, STYLE, to_svg
+from sead_ray.report.svg import BLUE, INK, ORANGE, PURPLE, styled, to_svg
 
 
 def shift_trace(
@@ -33,7 +32,7 @@ def shift_trace(
     n_steps = max(len(agents), len(maps))
     aligned = len(times_s) == n_steps + 1 == len(is_key)
     at = np.asarray(times_s[1:] if aligned else range(1, n_steps + 1), float)
-    with matplotlib.rc_context({**STYLE, "font.size": 9}):
+    with styled(**{"font.size": 9}):
         figure = Figure(figsize=(6.4, 1.9))
         axes = figure.add_axes((0.075, 0.24, 0.915, 0.63))
         if aligned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ FRAMES, BOUGHT_SHARE = 40, 0.1
 BEHAVIOURS = ("straight", "left", "right", "overtake")
 PLACES = ("boston-seaport", "singapore-onenorth", "singapore-queenstown", "singapore-hollandvillage")
 CHROMIUM_VARIABLE = "SEAD_CHROMIUM"
+CHROMIUM_ARGS = ("--no-sandbox", "--disable-dev-shm-usage")  # pages of our own, also in a container
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -119,7 +121,7 @@ def browser_line(path: str) -> str:
     except ModuleNotFoundError:
         return "No browser was asked: install the extra dev, which brings playwright."
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=chromium_path(), args=[*CHROMIUM_ARGS])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         ready_s, sort_s, filter_s = interaction_times(page, f"file://{path}")
         version = browser.version
@@ -143,7 +145,7 @@ def interaction_times(page: Any, address: str) -> tuple[float, float, float]:
     sort_s = time.monotonic() - started
     started = time.monotonic()
     page.locator("#clip-filters input[name=text]").fill("scene-00042")
-    page.get_by_text("1 of", exact=False).first.wait_for()
+    page.locator("#clip-count").filter(has_text=re.compile("^1 of ")).wait_for()
     return ready_s, sort_s, time.monotonic() - started
 
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from sead_ray.config import BoardConfig
 from sead_ray.errors import InputError
-from sead_ray.stages.bench_report import chromium_path
+from sead_ray.stages.bench_report import CHROMIUM_ARGS, chromium_path
 from serve.board.app import build_board
 from tests.board.conftest import runs, tokens  # noqa: F401 - fixtures here, too
 
@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
     except InputError as error:
         pytest.fail(str(error), pytrace=False)
     with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        chromium = play.chromium.launch(executable_path=path, args=[*CHROMIUM_ARGS])
         yield chromium
         chromium.close()
 

@@ -55,7 +55,7 @@ class FakeCloud:
                 "head_node_id": HEAD_ID,
             },
             "auth": {"ssh_user": "nobody"},
-            **dict.fromkeys(NOTHING, []),
+            **{key: [] for key in NOTHING},
             "file_mounts": {},
             "head_node_type": HEAD_TYPE,
             "available_node_types": types,

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,9 +31,9 @@ TOKEN = secrets.token_hex(16)  # a driver elsewhere on the machine could not joi
 class LocalCluster:
     """A head without CPUs, where a driver may live, and workers that can be taken away and brought back."""
 
-    def __init__(self, object_store_bytes: int = OBJECT_STORE_BYTES) -> None:
+    def __init__(self, variables: Mapping[str, str]) -> None:
         self._folder = tempfile.mkdtemp(prefix="sf", dir="/tmp")  # short: socket paths may have 107 characters
-        self._object_store_bytes = object_store_bytes
+        self._variables = dict(variables)
         self._numbers = itertools.count()
         self._head: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -89,13 +89,14 @@ class LocalCluster:
     def _ray_start(self, *arguments: str) -> subprocess.Popen[bytes]:
         ports = ("--dashboard-agent-listen-port", "--metrics-export-port", "--dashboard-agent-grpc-port")
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-        command += ["--node-ip-address=127.0.0.1", *arguments, f"--object-store-memory={self._object_store_bytes}"]
+        command += ["--node-ip-address=127.0.0.1", *arguments, f"--object-store-memory={OBJECT_STORE_BYTES}"]
         command += [f"{port}={_free_port()}" for port in ports]
         # A folder each: nodes that start at the same time would take each other's names.
         command.append(f"--temp-dir={self._folder}/{next(self._numbers)}")
         log = Path(self._folder) / ("head.log" if "--head" in arguments else "workers.log")
+        variables = {**environment(), **self._variables}
         with log.open("wb" if "--head" in arguments else "ab") as output:
-            return subprocess.Popen(command, stdout=output, stderr=output, env=environment(), start_new_session=True)
+            return subprocess.Popen(command, stdout=output, stderr=output, env=variables, start_new_session=True)
 
     def _head_is_up(self) -> bool:
         """Starts it where it is not there, or gave up since the machine is busy."""
@@ -110,8 +111,9 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(workers: int, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[LocalCluster]:
-    cluster = LocalCluster(object_store_bytes)
+def local_cluster(workers: int, **variables: str) -> Iterator[LocalCluster]:
+    """`variables`: of the environment of all nodes."""
+    cluster = LocalCluster(variables)
     try:
         cluster.start(workers)
         yield cluster
@@ -141,6 +143,19 @@ def kill(process: psutil.Process) -> None:
         process.wait(10)
     except (psutil.NoSuchProcess, psutil.TimeoutExpired):
         return
+
+
+def kill_while(title: str, process: psutil.Process) -> bool:
+    """Ends `process` if it has that title still: it is stopped first, and cannot finish what it is about."""
+    try:
+        process.suspend()
+        if title in _title(process):
+            kill(process)
+            return True
+        process.resume()
+    except psutil.NoSuchProcess:
+        pass
+    return False
 
 
 def wait_until(reached: Callable[[], bool], complaint: str, timeout_s: float = STUCK_S) -> None:

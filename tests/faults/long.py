@@ -27,14 +27,6 @@ from tests.faults.kills import KILLS, SCORING, TRAINING, Siege, Stage
 from tests.faults.undisturbed import Undisturbed, fault_config, run_undisturbed
 
 KILLS_A_SORTIE = 4
-BEGUN = {
-    SCORING.job: (layout.selection(0), layout.model(0)),
-    TRAINING.job: (layout.selection(0), layout.model(0), layout.scores(1), layout.selection(1)),
-}
-COMPARED = {
-    SCORING.job: (layout.scores_file(1),),
-    TRAINING.job: (f"{layout.model(1)}/weights.safetensors", f"{layout.model(1)}/metrics.jsonl"),
-}
 
 
 def main() -> None:
@@ -49,7 +41,7 @@ def main() -> None:
 
 def undisturbed_run(folder: Path) -> Undisturbed:
     found = Undisturbed(fault_config(folder))
-    if found.run.is_published(layout.model(1)):
+    if found.run.is_published(layout.selection(1)):
         return found
     folder.mkdir(parents=True, exist_ok=True)
     variables = {name: value for name, value in environment().items() if name == "OMP_NUM_THREADS"}
@@ -84,7 +76,7 @@ def run_sorties(undisturbed: Undisturbed, arguments: argparse.Namespace, scratch
 
 def sortie(stage: Stage, plan: list[str], undisturbed: Undisturbed, folder: Path, cluster: LocalCluster) -> list[str]:
     """Returns what was killed before the stage ended."""
-    run = Store(undisturbed.begun(folder, *BEGUN[stage.job]).run_dir)
+    run = Store(undisturbed.begun(folder, *stage.begun).run_dir)
     siege, hit = Siege(stage, run, folder, cluster), []
     for what in plan:
         if not siege.kill(what):
@@ -94,7 +86,7 @@ def sortie(stage: Stage, plan: list[str], undisturbed: Undisturbed, folder: Path
     code = siege.finish()
     if code:
         raise SystemExit(f"{stage.job} ended with code {code} after {hit}: {siege.driver.output[-3000:]}")
-    for file in COMPARED[stage.job]:
+    for file in stage.same:
         if run.read_bytes(file) != undisturbed.run.read_bytes(file):
             raise SystemExit(f"{file} differs from the undisturbed run's after {hit}")
     return hit

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -48,7 +49,9 @@ MODEL = ModelConfig(
 
 
 def fault_config(folder: Path) -> RunConfig:
-    """One clip a batch, so that results do not depend on who came together; a checkpoint after every step."""
+    """One clip a batch, so that results do not depend on who came together; a checkpoint after every step. Decoders
+    have another share of a CPU than actors, else Ray Data would let the actors decode. Kills are many, and shall not
+    put a clip into quarantine that they happen to hit again and again."""
     return RunConfig(
         run_dir=str(folder / "run"),
         seed=1,
@@ -66,14 +69,21 @@ def fault_config(folder: Path) -> RunConfig:
             deterministic=True,
             max_failures=-1,
         ),
-        score=ScoreConfig(clips_per_batch=1, max_actors=2, max_decoders=2, no_progress_timeout_s=240),
+        score=ScoreConfig(
+            clips_per_batch=1,
+            max_actors=2,
+            max_decoders=2,
+            cpus_per_decoder=0.25,
+            max_attempts=99,
+            no_progress_timeout_s=240,
+        ),
         select=SelectConfig(rounds=[0.15, 0.4], without_key_frame="keep_clip"),
     )
 
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A finished run of two rounds."""
+    """A run that has come to the second round's purchase."""
 
     config: RunConfig
 
@@ -81,18 +91,21 @@ class Undisturbed:
     def run(self) -> Store:
         return Store(self.config.run_dir)
 
-    def begun(self, folder: Path, *stages: str) -> RunConfig:
-        """A new run folder in which `stages` (folders of the layout) are published already."""
+    def begun(self, folder: Path, *stages: str, **train: Any) -> RunConfig:
+        """A new run folder in which `stages` (folders of the layout) are published already; `train`: other settings of
+        the training."""
         run = Store(str(folder / "run"))
         for stage in (layout.CLIPS, layout.LABELS, *stages):
             shutil.copytree(self.run.path(stage), run.path(stage))
-        config = self.config.model_copy(update={"run_dir": run.root})
+        trained = self.config.train.model_copy(update=train)
+        config = self.config.model_copy(update={"run_dir": run.root, "train": trained})
         (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
         return config
 
 
 def run_undisturbed(folder: Path) -> Undisturbed:
-    """Two rounds, without their evaluations, on the Ray that this process has joined or starts."""
+    """A round with its training, the next one's scores and purchase, on the Ray that this process has joined or
+    starts."""
     config = fault_config(folder)
     run = Store(config.run_dir)
     claim_config(run, config)
@@ -103,7 +116,6 @@ def run_undisturbed(folder: Path) -> Undisturbed:
     train_round(run, config, 0)
     score_pool(run, config, 1, layout.model(0), **scoring_scope(run, config, 1))
     buy(run, config, 1, pool)
-    train_round(run, config, 1)
     return Undisturbed(config)
 
 

@@ -30,14 +30,9 @@ from sead_ray.stages.lock import held_lease
 from sead_ray.stages.process_group import ProcessGroup
 from sead_ray.stages.progress import say
 from sead_ray.stages.train_loop import MODEL, train_worker
-from sead_ray.stages.train_watch import InterruptibleTrainer, watched
+from sead_ray.stages.train_watch import watched
+from sead_ray.stages.trainer import InterruptibleTrainer
 from sead_ray.storage import Store
-
-# Ray Train takes one report of a worker each time it polls, by default every 2 s: short epochs would wait for it.
-POLL_S = 0.25
-# Within Ray Train's 60 s a node of a cloud has not started, nor has a busy one imported torch: it would try for ever.
-START_TIMEOUT_S = 600
-
 
 # What disks and buckets say that take nothing, in Ray Train's texts.
 _STORAGE_FAULTS = (
@@ -142,8 +137,6 @@ def fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[in
         ),
     }
     run.remove(layout.train_error(number))
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     asked = f"it asks for {_asked_for(train)} workers with {train.cpus_per_worker:g} CPUs and {gpus:g} GPUs each"
     try:
         with watched(run, number, plan.total_steps, train.no_progress_timeout_s, asked):

@@ -11,9 +11,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-import ray
-import ray.train.torch
-
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.diagnosis import stuck
 from sead_ray.stages.interrupt import heard
@@ -22,23 +19,6 @@ from sead_ray.stages.track import tell_live
 from sead_ray.storage import Store
 
 LOOK_EVERY_S = 1.0
-
-
-_Trainer: Any = ray.train.torch.TorchTrainer  # Any: Ray's stubs give a union of Train v1's and v2's
-
-
-class InterruptibleTrainer(_Trainer):
-    """Leaves Ctrl-C to the command: Ray Train's own handler would end the process with code 0, as if it were done."""
-
-    controller: Any = None
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        self.controller = controller
-
-    def end(self) -> None:
-        """Ends what is left of the training: its controller, and with it the workers."""
-        if self.controller is not None and ray.is_initialized():
-            ray.kill(self.controller)
 
 
 @contextmanager

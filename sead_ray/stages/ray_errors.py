@@ -8,6 +8,7 @@ import ray.exceptions
 
 from sead_ray.errors import InputError, StorageError
 
+_FULL = re.compile(r"(?:ObjectStoreFullError|OutOfDiskError): (.+)")  # behind the traceback of the task
 _TOLD = re.compile(r"^sead_ray\.errors\.(\w+Error): (.+)$", re.MULTILINE)
 
 
@@ -16,7 +17,7 @@ def raise_as_told(error: BaseException) -> None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)):
-            said = " ".join(str(cause).split())[:200]
+            said = (_FULL.findall(str(cause)) or str(cause).splitlines() or [""])[-1].rstrip(".")
             raise StorageError(
                 f"Ray's object store is full, and so is the disk that it spills to ({said}): give the nodes more of "
                 "either, or lower score.clips_per_batch and score.max_decoders."

@@ -38,9 +38,10 @@ class ScoreConfig(Schema):
     """None: one for each GPU of the cluster; 1 on a CPU."""
     gpus_per_actor: float | None = None
     """None: one GPU an actor where the cluster has GPUs, else none."""
-    cpus_per_actor: float = Field(default=0.5, gt=0)
-    cpus_per_decoder: float = Field(default=0.5, gt=0)
-    """Ray's share of a core, below 1 so that readers and decoders fit beside the actors on two cores."""
+    cpus_per_actor: float | None = Field(default=None, gt=0)
+    cpus_per_decoder: float | None = Field(default=None, gt=0)
+    """Ray's shares of a core. None: half a one, less where the cluster has fewer than four: Ray keeps a part of the
+    cluster for each step, and two decoders beside an actor and the tasks behind it must fit into the rest."""
     max_decoders: int | None = Field(default=None, ge=1)
     """Tasks that decode at a time. None: one for each CPU of the cluster, less two for each GPU that scores."""
     decode_on: Literal["auto", "cpu", "gpu"] = "auto"

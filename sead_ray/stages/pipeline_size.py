@@ -13,6 +13,7 @@ from sead_ray.records import CAMERAS, Clip
 from sead_ray.stages.cluster import gpus_each, on_nodes
 
 GPU_CLIPS, CPU_CLIPS = 8, 2  # clips in lockstep; from 8 images networks a GPU is busy, a CPU gains little from any
+CPU_SHARE = 0.5  # of a core, for Ray: actors, decoders and the tasks behind fit side by side
 BATCHES_IN_STORE = 6  # of an actor: one it works on, one that waits, one whose clips are gathered, and room for others
 CORES_BESIDE_DECODERS = 2  # for each GPU: its actor with the copying thread, and the tasks behind it
 
@@ -60,15 +61,17 @@ def derived_size(
     most = max_actors or fit
     least = min(min_actors or (min(most, fit) if gpus_per_actor else 1), most)
     beside = CORES_BESIDE_DECODERS * min(most, fit) if gpus_per_actor else 0
+    cpus = resources.get("CPU", 0)
+    share = min(CPU_SHARE, cpus / 8) if cpus else CPU_SHARE
     return PipelineSize(
         clips_per_batch=clips_per_batch or (GPU_CLIPS if gpus_per_actor else CPU_CLIPS),
         lowers_clips=clips_per_batch is None,
         min_actors=least,
         max_actors=most,
         gpus_per_actor=gpus_per_actor,
-        cpus_per_actor=score.cpus_per_actor,
-        cpus_per_decoder=score.cpus_per_decoder,
-        max_decoders=score.max_decoders or max(2, int(resources.get("CPU", 1)) - beside),
+        cpus_per_actor=score.cpus_per_actor or share,
+        cpus_per_decoder=score.cpus_per_decoder or share,
+        max_decoders=score.max_decoders or max(2, int(cpus) - beside),
         no_progress_timeout_s=score.no_progress_timeout_s,
         actor_nodes=on_nodes(score.actor_labels, score.actor_resources),
         decoder_nodes=on_nodes(score.decoder_labels, score.decoder_resources),

@@ -8,7 +8,6 @@ GPU where there is one. They scale apart, and a hostile image can only hurt the 
 import asyncio
 import logging
 from collections.abc import Awaitable
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -101,7 +100,7 @@ class Model:
 
     async def score(self, ref: ModelRef, light: LoadedClip, *frames: NDArray[np.uint8]) -> Scored:
         """The clip's images come as arguments of their own: Ray has them ready as views of the object store."""
-        return await (await self._shelf.get(ref)).score(replace(light, images=frames))
+        return await (await self._shelf.get(ref)).score(light.with_images(frames))
 
     async def step(self, ref: ModelRef, given: FrameInput, history: Tensor | None) -> FrameStep:
         return await (await self._shelf.get(ref)).step(given, history)
@@ -131,7 +130,8 @@ class RemoteScorer:
 
     async def score(self, loaded: LoadedClip) -> Scored:
         frames = tuple(loaded.images)
-        return await _answer(self._handle.score.remote(self._ref, replace(loaded, images=()), *frames))
+        light = loaded.without_cameras().with_images(())
+        return await _answer(self._handle.score.remote(self._ref, light, *frames))
 
     async def step(self, given: FrameInput, history: Tensor | None) -> FrameStep:
         return await _answer(self._handle.step.remote(self._ref, given, history))

@@ -23,7 +23,7 @@ from sead_ray.nuscenes.images import ImageGeometry, decode_images, image_geometr
 from sead_ray.records import CAMERAS, Camera, Clip, Command, Frame
 from sead_ray.stages.clip_runner import LoadedClip
 from serve.errors import ApiError
-from serve.image_check import common_size
+from serve.image_check import check_to_end, common_size
 from serve.schemas import CameraIn, ClipIn, FrameIn, MountIn, PoseIn
 from serve.validate import clip_cameras
 
@@ -65,11 +65,21 @@ class Decoded:
 
 
 def check_images(
-    clip_in: ClipIn, images: Mapping[str, bytes], image: ImageConfig, limits: ServeConfig, root: str = ""
+    clip_in: ClipIn,
+    images: Mapping[str, bytes],
+    image: ImageConfig,
+    limits: ServeConfig,
+    root: str = "",
+    to_end: bool = True,
 ) -> CheckedClip:
-    """The sizes of the images by their headers. Raises `ApiError` 422."""
+    """The sizes of the images by their headers. Raises `ApiError` 422.
+
+    Args:
+        to_end: of each file; else `decode_clip` finds what is wrong behind the headers, before it decodes the image.
+    """
     cameras = clip_cameras(clip_in.frames, root)
-    width, height = common_size(cameras, images, limits, pool=_threads("check", limits.decode_threads))
+    pool = _threads("check", limits.decode_threads) if to_end else None  # headers alone hold the interpreter
+    width, height = common_size(cameras, images, limits, pool=pool, to_end=to_end)
     clip = to_clip(clip_in, width, height)
     can_bus: CanSource = "zeros" if clip_in.frames[0].can is None else "given"
     return CheckedClip(clip_in, images, clip, image_geometry(clip.frames[0], image), can_bus, root)
@@ -90,10 +100,14 @@ def decode_clip(checked: CheckedClip, image: ImageConfig, limits: ServeConfig, k
             "one clip; send it as a job.",
             f"{checked.root}frames",
         )
+    pool = _threads("decode", limits.decode_threads)
+    light = LoadedClip(checked.clip, (), geometry)
+    numbers = pool.submit(lambda: light.arrays)  # beside the decoding, which leaves the interpreter alone
     work = _FramesToDecode(clip_cameras(frames, checked.root), checked.images, geometry, image, keep)
-    for _ in _threads("decode", limits.decode_threads).map(work.decode, range(len(work.cameras))):
+    for _ in pool.map(work.decode, range(len(work.cameras))):
         pass
-    return Decoded(LoadedClip(checked.clip, tuple(work.frames), geometry), checked.can_bus)
+    numbers.result()
+    return Decoded(light.with_images(tuple(work.frames)), checked.can_bus)
 
 
 @lru_cache(maxsize=2)
@@ -125,12 +139,14 @@ class _FramesToDecode:
         self._lock = threading.Lock()
 
     def decode(self, index: int) -> None:
-        """One image. Raises `ApiError` 422."""
+        """One image, once it is known to be one. Raises `ApiError` 422."""
         t, row = divmod(index, len(CAMERAS))
+        camera, field = self.cameras[index]
+        check_to_end(camera, field, self._images[camera.image])
         with self._lock:
             if self.frames[t] is None:
                 self.frames[t] = _room(len(CAMERAS), self._geometry)
-        decode_camera(*self.cameras[index], self._images, self._geometry, self._config, self.frames[t][row])
+        decode_camera(camera, field, self._images, self._geometry, self._config, self.frames[t][row])
         with self._lock:
             self._left[t] -= 1
             is_whole = not self._left[t]

@@ -39,15 +39,17 @@ def common_size(
     limits: ServeConfig,
     common: Size | None = None,
     pool: ThreadPoolExecutor | None = None,
+    to_end: bool = True,
 ) -> Size:
     """(width, height) that the headers of all images agree on, and their cameras where they say so.
 
     Args:
         common: what they must agree with, such as the frames before.
         pool: its threads share the work; None: this thread does it.
+        to_end: of each file; else its pixels are left to `check_to_end`.
     """
     parts = [cameras[start : start + TOGETHER] for start in range(0, len(cameras), TOGETHER)]
-    sizes = (pool.map if pool else map)(partial(_sizes, images=images, limits=limits), parts)
+    sizes = (pool.map if pool else map)(partial(_sizes, images=images, limits=limits, to_end=to_end), parts)
     for (camera, field), size in zip(cameras, chain.from_iterable(sizes)):
         said = (camera.width or size[0], camera.height or size[1])
         common = common or size
@@ -60,15 +62,26 @@ def common_size(
     return common
 
 
-def _sizes(cameras: Named, images: Mapping[str, bytes], limits: ServeConfig) -> list[Size]:
-    return [_size(images[camera.image], camera.image[:200], f"{field}.image", limits) for camera, field in cameras]
+def check_to_end(camera: CameraIn, field: str, data: bytes) -> None:
+    """That the file is one JPEG of few scans and nothing else. Raises `ApiError` 422."""
+    _header(data, camera.image[:200], f"{field}.image", to_end=True)
 
 
-def _size(data: bytes, name: str, field: str, limits: ServeConfig) -> Size:
+def _sizes(cameras: Named, images: Mapping[str, bytes], limits: ServeConfig, to_end: bool) -> list[Size]:
+    return [
+        _size(images[camera.image], camera.image[:200], f"{field}.image", limits, to_end) for camera, field in cameras
+    ]
+
+
+def _header(data: bytes, name: str, field: str, to_end: bool) -> JpegHeader:
     try:
-        header: JpegHeader = read_header(data)
+        return read_header(data, to_end)
     except ValueError as error:
         raise ApiError(422, f"Image {name!r} {error}.", field) from None
+
+
+def _size(data: bytes, name: str, field: str, limits: ServeConfig, to_end: bool) -> Size:
+    header = _header(data, name, field, to_end)
     width, height = header.width, header.height
     if width * height > limits.max_image_pixels:
         sentence = f"is {width} x {height} pixels; the limit is {limits.max_image_pixels} in all"

@@ -27,8 +27,8 @@ class JpegHeader:
     height: int
 
 
-def read_header(data: bytes) -> JpegHeader:
-    """Walks over all segments of the file, up to its end.
+def read_header(data: bytes, to_end: bool = True) -> JpegHeader:
+    """Walks over all segments of the file, up to its end; else up to its pixels, which are nearly all of it.
 
     Raises:
         ValueError: half a sentence that says what is wrong with it.
@@ -48,6 +48,8 @@ def read_header(data: bytes) -> JpegHeader:
                 raise ValueError("is not a JPEG of one image")
             size = _frame_size(body)
         if marker == _SCAN:
+            if size is not None and not to_end:
+                return size
             scans += 1
             if scans > MAX_SCANS:
                 raise ValueError(f"has more than {MAX_SCANS} scans")

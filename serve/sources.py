@@ -74,7 +74,7 @@ def digest_of(upload: Upload) -> str:
 def _uploaded_clip(upload: Upload, image: ImageConfig, limits: ServeConfig) -> CheckedClip:
     clip_in = parse_clip(upload.texts[0], limits.max_frames)
     check_references(clip_cameras(clip_in.frames), upload.images)
-    return check_images(clip_in, upload.images, image, limits)
+    return check_images(clip_in, upload.images, image, limits, to_end=False)
 
 
 def _uploaded_batch(upload: Upload, image: ImageConfig, limits: ServeConfig) -> Batch:

@@ -64,6 +64,13 @@ class LoadedClip:
         light.__dict__["arrays"] = self.arrays
         return light
 
+    def with_images(self, images: Sequence[NDArray[np.uint8]]) -> LoadedClip:
+        """The same with other images; what is known of `arrays` stays."""
+        other = replace(self, images=images)
+        if "arrays" in self.__dict__:
+            other.__dict__["arrays"] = replace(self.arrays, images=images)
+        return other
+
 
 def load_clip(clip: Clip, data_root: str, image: ImageConfig) -> LoadedClip:
     """Decodes all images of a clip into one array.

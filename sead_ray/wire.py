@@ -27,7 +27,7 @@ class Seconds(Answer):
     """Reading the body; from storage, fetching the images too."""
     validation: float
     decode: float
-    """And each frame's way into the object store."""
+    """Each file is walked to its end first; and each frame's way into the object store."""
     queue: float
     """Waiting for the model, and the way there and back."""
     model: float

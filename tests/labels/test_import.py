@@ -369,3 +369,13 @@ def test_what_is_no_delivery_is_named(run: Store, config: RunConfig, tmp_path: P
         (folder / "x.zip").write_bytes(content)
     with pytest.raises(InputError, match="odd"):
         check_delivery(run, config, 0, str(folder))
+
+
+def test_what_datumaro_rounds_stays_within_a_centimetre(
+    run: Store, config: RunConfig, task: LabelTask, truth: dict[str, FrameLabels], tmp_path: Path
+) -> None:
+    source = write_cvat(tmp_path / "task.zip", cvat_document(task, truth, digits=2))
+    for token, labels in check_delivery(run, config, 0, source).labels.items():
+        for mine, theirs in zip(labels.annotations, truth[token].annotations, strict=True):
+            np.testing.assert_allclose(mine.translation_m, theirs.translation_m, atol=0.0051)
+            assert abs(np.dot(mine.rotation_wxyz, theirs.rotation_wxyz)) > np.cos(0.005)

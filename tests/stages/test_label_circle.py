@@ -40,7 +40,7 @@ def test_labels_through_cvat_lead_to_the_oracles_selection(
     folder = NuScenesFolder(waiting.data)
     for number, task in enumerate(tasks):  # one annotator after the other sends what he has
         truth = {labels.frame_token: labels for labels in folder.labels(task.clip.clip_token)}
-        delivered = cvat_document(task, truth, digits=2)
+        delivered = cvat_document(task, truth)
         source = write_cvat(tmp_path / f"in{number}" / Path(archives[number]).name, delivered)
         answer = job(ImportLabelsConfig(**waiting.model_dump(), source=source, complete=True))
         assert ("still waits" in answer) == (number < len(tasks) - 1)

@@ -43,7 +43,7 @@ class TensorBoard:
             writer.add_text("checkpoint", f"{record.checkpoint.version}: {record.checkpoint.location}", record.number)
 
         self._write(f"round_{record.number:02d}", write_steps)
-        self._write(f"rounds/{record.number:02d}", write_metrics)
+        self._write("rounds", write_metrics, f".round_{record.number:02d}")
         if record.number in self._live:
             self._live.pop(record.number).close()
         shutil.rmtree(self._folder / _live_name(record.number), ignore_errors=True)
@@ -52,11 +52,12 @@ class TensorBoard:
         for writer in self._live.values():
             writer.close()
 
-    def _write(self, name: str, write: Any) -> None:
-        """One event file in a folder of its own, anew."""
+    def _write(self, name: str, write: Any, suffix: str = ".all") -> None:
+        """One event file anew, beside those of other suffixes in its folder, which make one curve with it."""
         folder = self._folder / name
-        shutil.rmtree(folder, ignore_errors=True)
-        writer = SummaryWriter(str(folder))
+        for old in folder.glob(f"events.*{suffix}"):
+            old.unlink()
+        writer = SummaryWriter(str(folder), filename_suffix=suffix)
         try:
             write(writer)
         finally:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,13 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = TrackConfig(to=["tensorboard"])
+    told(Store(str(tmp_path)), config, replace(RECORD, number=0, metrics={"eval/l2_m_avg": 1.5}))
     told(Store(str(tmp_path)), config)
     told(Store(str(tmp_path)), config)
     curves = EventAccumulator(str(tmp_path / "tensorboard" / "round_01")).Reload()
     assert [(event.step, event.value) for event in curves.Scalars("train/loss")] == [(10, 2.5), (20, 1.5)]
-    rounds = EventAccumulator(str(tmp_path / "tensorboard" / "rounds" / "01")).Reload()
-    assert [(event.step, event.value) for event in rounds.Scalars("eval/l2_m_avg")] == [(1, 0.75)]
+    rounds = EventAccumulator(str(tmp_path / "tensorboard" / "rounds")).Reload()
+    assert [(event.step, event.value) for event in rounds.Scalars("eval/l2_m_avg")] == [(0, 1.5), (1, 0.75)]
 
 
 def test_tensorboard_of_a_bucket_needs_a_folder() -> None:

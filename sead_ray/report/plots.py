@@ -113,7 +113,9 @@ def representation(kinds: Sequence[Kind]) -> Markup | None:
     with styled():
         figure = Figure(figsize=(7.2, 0.5 + 0.24 * len(known)))
         height = 0.24 * len(known) / (0.5 + 0.24 * len(known))
-        axes = figure.add_axes((0.24, 1 - height, 0.74, height - 0.01))
+        names = [f"{kind.group}: {kind.name}" for kind in known]
+        left = min(0.5, 0.03 + 0.0105 * max(map(len, names)))  # 9 pt on 7.2 inches: about a hundredth a letter
+        axes = figure.add_axes((left, 1 - height, 0.98 - left, height - 0.01))
         floor = 0.25 * min([kind.ratio for kind in known if kind.ratio] or [1.0])
         ratios = np.array([kind.ratio or 0.0 for kind in known])
         at, colors = np.arange(len(known))[::-1], [ORANGE if ratio < 1 else BLUE for ratio in ratios]
@@ -122,7 +124,7 @@ def representation(kinds: Sequence[Kind]) -> Markup | None:
             bar.set_hatch("///" if ratio < 1 else "")
             bar.set_edgecolor("white")
         axes.axvline(0, color=GREY, linewidth=1.2)
-        axes.set_yticks(at, [f"{kind.group}: {kind.name}" for kind in known], fontsize=9)
+        axes.set_yticks(at, names, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{2**value:g}×"))
         axes.grid(axis="y", visible=False)

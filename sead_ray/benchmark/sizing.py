@@ -8,9 +8,9 @@ from pydantic import Field
 
 from sead_ray.config import Schema
 
-# Frames a second of one H200 with VAD-Tiny; the tables of docs/clusters.md follow from these.
-SCORING_FPS = [235.0, 266.0]  # end to end, docs/benchmarks/scoring_gpu.md: half of two GPUs by default, one in bf16
-TRAINING_FPS = [56.5]  # the step alone, 17.7 ms a sample, docs/benchmarks/training_gpu.md: no decoding, no exchange
+# Frames a second of one GPU with VAD-Tiny, from JPEGs; the tables of docs/clusters.md follow from these.
+SCORING_FPS = [225.0, 266.0]  # docs/benchmarks/scoring_gpu.md: one H100 by default, one H200 in bf16
+TRAINING_FPS = [46.6, 58.1]  # docs/benchmarks/training_gpu.md: each of four H100, one H200
 
 
 class Sizing(Schema):
@@ -18,10 +18,10 @@ class Sizing(Schema):
 
     scoring_fps: list[float] = Field(default=SCORING_FPS)
     """Frames a second that one GPU scores end to end; of several, the lowest and the highest are shown. The defaults
-    are of VAD-Tiny on H200 (docs/benchmarks/scoring_gpu.md)."""
+    are of VAD-Tiny on H100 and H200 (docs/benchmarks/scoring_gpu.md)."""
     training_fps: list[float] = Field(default=TRAINING_FPS)
-    """Frames a second that one GPU trains; []: no table of training. The default is of VAD-Tiny on H200
-    (docs/benchmarks/training_gpu.md)."""
+    """Frames a second that one GPU trains; []: no table of training. The defaults are of VAD-Tiny on H100
+    and H200 (docs/benchmarks/training_gpu.md)."""
     efficiency: float = Field(default=1.0, gt=0, le=1)
     """Of a GPU among many, against one alone."""
     frames: int = Field(default=40, ge=1)

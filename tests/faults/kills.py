@@ -94,8 +94,9 @@ class Siege:
 
     def was_refused(self, second: Driver) -> bool:
         """Whether it ended with a sentence that names a driver of this siege."""
+        code = second.ended()
         named = any(f"in use by process {pid} on" in second.output for pid in self._drivers)
-        return second.ended() == EXIT_BAD_INPUT and named and "Traceback" not in second.output
+        return code == EXIT_BAD_INPUT and named and "Traceback" not in second.output
 
     def finish(self) -> int:
         """The driver's exit code."""

@@ -25,7 +25,7 @@ test: install
 	$(BIN)/python -m pytest
 
 faults: install
-	$(BIN)/python -m pytest tests/faults -m ""
+	$(BIN)/python -m pytest -m faults
 
 lint: install
 	$(BIN)/ruff format --check .

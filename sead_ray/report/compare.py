@@ -100,7 +100,7 @@ def comparison_curve(names: tuple[str, str], rows: tuple[list[RoundRow], list[Ro
             return None
         axes.set(xlabel="share of labelled frames (%)", ylabel=METRICS[metric])
         axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], axes.dataLim.ymax))
         legend_above(axes)
         return to_svg(
             figure, f"compare-{metric}", f"{METRICS[metric]} of {names[0]} and of {names[1]} by labelled frames"

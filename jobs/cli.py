@@ -97,13 +97,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(prog: str | None, description: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=prog, description=description, epilog=_VALUES, allow_abbrev=False)
+    usage = "%(prog)s [-h] [--config FILE] [--dry-run] [--KEY VALUE ...]"  # the keys follow, each with its meaning
+    parser = _Parser(prog=prog, usage=usage, description=description, epilog=_VALUES, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML with the settings that differ from the defaults")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what it would cost; do nothing")
     return parser
 
 
 def _parse_known(parser: Any, arguments: list[str]) -> Any:
+    for option in parser._actions:  # types as pydantic names them, in the words of a command line
+        if isinstance(option.metavar, str) and option.metavar.startswith(("dict[", "list[", "Any")):
+            option.metavar = "VALUE" if option.metavar == "Any" else "JSON"
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise InputError(f"Unknown option {unknown[0]}: see --help for the keys of the configuration.")

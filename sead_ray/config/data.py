@@ -45,12 +45,17 @@ class WorldConfig(Schema):
     generate: bool = False
     """Generate the world at `data.root` before the run where it is not there yet."""
     scenes: int = Field(default=50, ge=4)
+    """Of pool and val together."""
     frames: int = Field(default=40, ge=8)
     """Key frames a scene, 2 a second; 40 as in nuScenes."""
     image_width: int = Field(default=400, ge=64)
+    """Of all six cameras, in pixels."""
     image_height: int = Field(default=225, ge=36)
+    """In pixels."""
     val_share: float = Field(default=0.2, gt=0, lt=1)
+    """Of the scenes."""
     seed: int = 0
+    """The same seed and sizes give the same bytes."""
 
 
 class PrepareConfig(Schema):
@@ -59,6 +64,7 @@ class PrepareConfig(Schema):
     max_workers: int | None = Field(default=None, ge=1)
     """None: one for each CPU of the cluster."""
     cpus_per_worker: float = Field(default=0.5, gt=0)
+    """Ray's share of a core for a scene."""
     no_progress_timeout_s: float = Field(default=600.0, gt=0)
     """Preparation ends where no scene is finished for so long; nodes that have to start first count, too."""
     labels: Labels = {}

@@ -22,6 +22,7 @@ class ModelConfig(Schema):
     """Size of VAD. Presets name the published ones; every field can be set on its own."""
 
     preset: Literal["vad_tiny", "vad_base", "vad_nano"] = "vad_tiny"
+    """vad_tiny and vad_base as published; vad_nano: small enough for CPUs and tests."""
     backbone_weights: str | None = None
     """ImageNet weights of the image backbone (.safetensors or .pth); None: start at random with GroupNorm."""
     overrides: dict[str, int | float | bool | str | list[int]] = {}

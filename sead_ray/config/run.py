@@ -15,7 +15,9 @@ class RunConfig(Schema):
     """One run: a pool, a budget, rounds."""
 
     run_dir: str = "runs/default"
+    """Folder (or s3://, gs://) of everything that the run makes; the same one goes on where it was."""
     seed: int = 0
+    """Of the strategies, the training and its data; each round draws from it and its number."""
     data: DataConfig = DataConfig()
     world: WorldConfig = WorldConfig()
     prepare: PrepareConfig = PrepareConfig()

@@ -20,12 +20,17 @@ class ScoreConfig(Schema):
     warmup_frames: int = Field(default=0, ge=0)
     """Leading transitions left out of the sum (the first carries a transient of the temporal attention)."""
     rank_by: Literal["sum", "mean"] = "sum"  # Eq. 3
+    """A clip's value: the sum of its transitions' shifts, or their mean where clips differ in length."""
     theta_confidence: float = Field(default=0.5, ge=0, le=1)  # SEAD sec. 4.1, theta_tau
+    """A detection counts from this confidence on."""
     theta_distance_m: float = Field(default=5.0, gt=0)  # SEAD sec. 4.1, theta_d
+    """A frame is key where a road participant is nearer than this."""
     distance_from: Literal["lidar", "ego"] = "lidar"
+    """Whence that is measured: LIDAR_TOP, or the ego's origin."""
     max_gap_factor: float = Field(default=1.5, gt=1)
     """No shift is taken across a gap longer than this times the nominal key-frame interval."""
     nominal_interval_s: float = Field(default=0.5, gt=0)
+    """Of key frames."""
     pool_over: Literal["channels", "queries"] = "channels"
     """What `reduce_to` pools: each query's channels, or the queries of a frame."""
     bev_shift: bool = False
@@ -39,6 +44,7 @@ class ScoreConfig(Schema):
     gpus_per_actor: float | None = None
     """None: one GPU an actor where the cluster has GPUs, else none."""
     cpus_per_actor: float | None = Field(default=None, gt=0)
+    """As `cpus_per_decoder`."""
     cpus_per_decoder: float | None = Field(default=None, gt=0)
     """Ray's shares of a core. None: half a one, less where the cluster has fewer than four: Ray keeps a part of the
     cluster for each step, and two decoders beside an actor and the tasks behind it must fit into the rest."""
@@ -54,6 +60,7 @@ class ScoreConfig(Schema):
     decoder_labels: Labels = {}
     """The same for the tasks that decode and those behind the model, such as {"role": "cpu"}."""
     decoder_resources: Resources = {}
+    """Custom resources that each of these tasks takes."""
     precision: Literal["auto", "fp32", "mixed", "bf16"] = "auto"
     """Of the model. mixed: the image network in bf16, what follows in float32 with TF32 products. auto: mixed on a GPU,
     fp32 on a CPU. Evaluation is always in fp32."""

@@ -62,6 +62,7 @@ class SelectConfig(Schema):
     exclude: list[str] = []
     """Clip tokens that are never selected; beside them those in `quarantine.json` of the run folder."""
     valuable_ratio: float = Field(default=1 / 3, gt=0, lt=1)  # lambda, SEAD sec. 4.1
+    """Share of the pool that counts as highly dynamic, for acceleration and for turning each."""
     shift: Literal["agents_and_maps", "agents", "maps", "bev"] = "agents_and_maps"
     """Whose feature shift ranks clips (SEAD Fig. 5)."""
     key_frames: bool = True
@@ -75,13 +76,17 @@ class SelectConfig(Schema):
         "soft_collision": 1.0,
         "agent_uncertainty": 1.0,
     }
+    """activead: weight of each of its three terms."""
     min_distance: float = Field(default=0.2, ge=0)
     """sead_diverse: nearest allowed embedding distance, as a share of the pool's root mean square distance."""
     max_candidates: int = Field(default=200_000, ge=2)
     """Strategies that compare clips with each other work on a uniform sample of so many of a larger pool."""
     vaal_input: Literal["embedding", "front_image"] = "embedding"
+    """vaal: what its VAE sees."""
     vaal_steps: int = Field(default=600, ge=1)
+    """vaal: steps of its adversarial training."""
     activeft_steps: int = Field(default=300, ge=1)  # ActiveFT sec. 4.1
+    """activeft: steps of its optimisation."""
     match_run: str | None = None
     """random_frames: run folder of the SEAD run whose bought frames each round matches."""
 

@@ -13,6 +13,7 @@ class IntakeConfig(Schema):
     """Scored clips that join the pool of `run_dir`."""
 
     enabled: bool = False
+    """Scored clips that name their log join the pool of the next round."""
     prefix: str | None = None
     """Folder of their images, at or below the run's data root; None: `intake` there."""
 
@@ -42,11 +43,15 @@ class ServeConfig(Schema):
     storage_prefixes: list[str] = []
     """Folders (local, s3://, gs://) below which a request in JSON may name images; none: uploads only."""
     max_body_bytes: int = Field(default=256 * 2**20, ge=1)
+    """Of a request."""
     max_frames: int = Field(default=80, ge=2)
     """Of one clip of `POST /v1/score`, and of a session."""
     max_image_bytes: int = Field(default=16 * 2**20, ge=1)
+    """Of a JPEG file."""
     max_image_pixels: int = Field(default=4_000_000, ge=1)
+    """Width times height of an image, before it is decoded."""
     max_image_side: int = Field(default=8192, ge=1)
+    """Width or height of an image, before it is decoded."""
     max_decoded_bytes: int = Field(default=2**30, ge=1)
     """Of one clip's images after the resize."""
     body_timeout_s: float = Field(default=120.0, gt=0)
@@ -80,6 +85,7 @@ class ServeConfig(Schema):
     downscale_delay_s: float = Field(default=600.0, ge=0)
     """How long a replica must be idle before it is taken away."""
     cpus_per_replica: float = Field(default=0.5, gt=0)
+    """Ray's share of a core for each replica of the model."""
     gpus_per_replica: float | None = None
     """None: one GPU a replica where there is one, else none."""
     ingress_cpus: float = Field(default=0.5, gt=0)

@@ -13,11 +13,13 @@ class TrainConfig(Schema):
     """Ray Train. Defaults: SEAD sec. 4.1 and VAD's published configuration."""
 
     epochs: int = Field(default=20, ge=1)  # SEAD sec. 4.1
+    """Passes over the labelled frames, from scratch in each round."""
     max_steps: int | None = Field(default=None, ge=1)
     """Caps the optimiser steps of a round; epochs are then cut to fit."""
     min_steps: int = Field(default=0, ge=0)
     """Repeats epochs until at least so many optimiser steps, for small labelled sets."""
     global_batch: int = Field(default=8, ge=1)  # 8 GPUs x 1, SEAD sec. 4.1
+    """Samples of an optimiser step, of all workers together."""
     num_workers: Workers = 1
     """A number, or [least, most]: training begins with what is there from `least` on, and grows and shrinks with the
     cluster. The global batch stays the same."""
@@ -30,6 +32,7 @@ class TrainConfig(Schema):
     gpus_per_worker: float | None = None
     """None: one whole GPU a worker where the cluster has GPUs, else none. A part (0.33) lets several runs share one."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
+    """Of the training process; its loader processes are not counted."""
     loader_workers: int | None = Field(default=None, ge=0)
     """Processes that decode for each training worker; 0: threads of the worker itself. None: its share of the node's
     CPUs, 2 to 14, where it trains on a GPU and its decoded frames do not fit into `cache_gib`, else 0."""
@@ -42,15 +45,23 @@ class TrainConfig(Schema):
     checkpoint_steps: int | None = Field(default=None, ge=1)
     """Also checkpoint after every so many optimiser steps; None: between epochs only."""
     learning_rate: float = Field(default=2e-4, gt=0)  # SEAD sec. 4.1
+    """Of AdamW, at the end of the warm-up; then a cosine."""
     weight_decay: float = 0.01  # SEAD sec. 4.1
+    """Of AdamW."""
     warmup_steps: int = 500  # VAD; the smaller of this and 5 % of the run is used
+    """Optimiser steps; at most 5 % of the training."""
     warmup_ratio: float = 1 / 3  # VAD
+    """Of the learning rate, at the first step."""
     min_learning_rate_ratio: float = 1e-3  # VAD
+    """Of the learning rate, at the last step."""
     backbone_learning_rate_mult: float = 0.1
     """With ImageNet weights; without, 1."""
     max_grad_norm: float = 35.0  # VAD
+    """Gradients are scaled down to this norm."""
     queue_length: int = Field(default=3, ge=1)  # VAD: history frames and the current one
+    """Frames of a sample: the current one and its history."""
     loss_preset: Literal["stage_1", "stage_2", "e2e"] = "e2e"
+    """VAD's: stage_1 perception and prediction, stage_2 and e2e with planning."""
     targets: Literal["bought_only", "as_paper"] = "bought_only"
     """bought_only: futures and velocities from bought frames only; as_paper: from all labels of the clip."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

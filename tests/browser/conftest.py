@@ -22,7 +22,7 @@ from tests.board.conftest import runs, tokens  # noqa: F401 - fixtures here, too
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # no longer: while it lives, Playwright's event loop runs in this thread
 def browser() -> Iterator[Browser]:
     try:
         path = chromium_path()

@@ -55,7 +55,7 @@ def assert_close(found: Any, expected: Any, path: str = "") -> None:
         assert found.keys() == expected.keys(), path
         for key, value in expected.items():
             assert_close(found[key], value, f"{path}.{key}")
-    elif isinstance(expected, float):
+    elif isinstance(expected, (float, list)):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=path)
     else:
         assert found == expected, path

@@ -82,8 +82,8 @@ def run_pipeline(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = size.no_progress_timeout_s
-    # On a CPU the last digits of a clip depend on how many it is computed with: who goes with whom must not be by chance.
-    # A GPU's batches are all of one shape.
+    # On a CPU a clip's last digits depend on how many it is computed with: who goes with whom must not be by chance. A
+    # GPU's batches are all of one shape.
     context.execution_options.preserve_order = size.gpus_per_actor == 0
     context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_AT
     context.autoscaling_config.actor_pool_util_downscaling_threshold = SHRINK_AT

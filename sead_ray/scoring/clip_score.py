@@ -57,6 +57,36 @@ def score_clip(
             f"{config.warmup_frames} warm-up transitions (median interval {dt_s:.3f} s, {len(frames)} frames)."
         )
         return failed_score(clip_token, model_version, reason, len(frames))
+    return _scored(clip_token, model_version, frames, recorded_futures, shifts, dt_s, config)
+
+
+def failed_score(clip_token: str, model_version: str, reason: str, n_frames: int = 0) -> ClipScore:
+    """The record of a clip that could not be scored."""
+    return ClipScore(clip_token, model_version, status="failed", reason=reason, n_frames=n_frames)
+
+
+def displacement_error_m(frames: Sequence[FrameFeatures], recorded_futures: Sequence[RecordedFuture]) -> float:
+    """ActiveAD's displacement error: mean distance in metres between planned and recorded positions over all frames
+    and the steps whose mask is 1; 0 where no step was recorded."""
+    errors = [np.zeros(0)]
+    for frame, (offsets_m, mask) in zip(frames, recorded_futures):
+        recorded_m = np.cumsum(np.asarray(offsets_m, np.float64), axis=0)
+        distance_m = np.linalg.norm(frame.planned_path_m - recorded_m, axis=-1)
+        errors.append(distance_m[np.asarray(mask) > 0])
+    valid = np.concatenate(errors)
+    return float(valid.mean()) if len(valid) else 0.0
+
+
+def _scored(
+    clip_token: str,
+    model_version: str,
+    frames: Sequence[FrameFeatures],
+    recorded_futures: Sequence[RecordedFuture],
+    shifts: ClipShifts,
+    dt_s: float,
+    config: ScoreConfig,
+) -> ClipScore:
+    """The record of a clip that has at least one transition."""
     distances_m = [frame.nearest_distance_m for frame in frames]
     is_key = key_frames(distances_m, config.theta_distance_m)
     key_start, key_length = longest_run(is_key)
@@ -86,23 +116,6 @@ def score_clip(
         shift_bev_sum=shifts.bev_total,
         plan_m=np.asarray(frames[key_start].planned_path_m, np.float32).reshape(-1).tolist(),
     )
-
-
-def failed_score(clip_token: str, model_version: str, reason: str, n_frames: int = 0) -> ClipScore:
-    """The record of a clip that could not be scored."""
-    return ClipScore(clip_token, model_version, status="failed", reason=reason, n_frames=n_frames)
-
-
-def displacement_error_m(frames: Sequence[FrameFeatures], recorded_futures: Sequence[RecordedFuture]) -> float:
-    """ActiveAD's displacement error: mean distance in metres between planned and recorded positions over all frames
-    and the steps whose mask is 1; 0 where no step was recorded."""
-    errors = [np.zeros(0)]
-    for frame, (offsets_m, mask) in zip(frames, recorded_futures):
-        recorded_m = np.cumsum(np.asarray(offsets_m, np.float64), axis=0)
-        distance_m = np.linalg.norm(frame.planned_path_m - recorded_m, axis=-1)
-        errors.append(distance_m[np.asarray(mask) > 0])
-    valid = np.concatenate(errors)
-    return float(valid.mean()) if len(valid) else 0.0
 
 
 def _mean_embedding(frames: Sequence[FrameFeatures]) -> list[float]:

@@ -20,6 +20,7 @@ from sead_ray.stages.evaluate import predict_clips
 from sead_ray.stages.label_store import labelled_frames, read_labels
 from sead_ray.stages.model_actor import ready_model
 from sead_ray.stages.progress import say
+from sead_ray.stages.promote import newest_round
 from sead_ray.stages.score import score_loaded_clips
 from sead_ray.storage import Store
 from sead_ray.viewing.view import FrameView, ModelView, clip_view
@@ -47,10 +48,7 @@ def newest_model(run: Store, number: int | None) -> int | None:
         InputError: round `number` has no model.
     """
     if number is None:
-        number = 0
-        while run.is_published(layout.model(number + 1)):
-            number += 1
-        return number if run.is_published(layout.model(number)) else None
+        return newest_round(run)
     if not run.is_published(layout.model(number)):
         raise InputError(f"{run.path(layout.model(number))} is not there yet: round {number} has no model.")
     return number

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mlflow.entities import Metric, Param, RunTag  # ty: ignore[import-not-found]
-from mlflow.tracking import MlflowClient  # ty: ignore[import-not-found]
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
 
 from sead_ray.config import TrackConfig
 from sead_ray.storage import Store

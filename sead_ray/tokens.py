@@ -89,7 +89,9 @@ def parse_grants(text: str, source: str) -> list[Grant]:
         if len(fields) != 3 or not _SHA256.fullmatch(fields[0]) or fields[1] not in SCOPES:
             raise InputError(f"Line {number} of {source} is not `<sha256> <{'|'.join(SCOPES)}> <name>`.")
         if not _NAME.fullmatch(fields[2]) or fields[2] in [grant.name for grant in grants]:
-            raise InputError(f"Line {number} of {source} has a name that is no word, or that another line has.")
+            raise InputError(
+                f"Line {number} of {source} has a name that is not a single word, or that another line has too."
+            )
         grants.append(Grant(fields[0], fields[1], fields[2]))
     return grants
 

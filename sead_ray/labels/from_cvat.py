@@ -38,7 +38,7 @@ def read_cvat(source: Store, names: list[str], asked: Asked) -> Delivery:
         try:
             reader.read(path, content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} is no annotation file of CVAT's Datumaro 3D export ({error!r}).") from None
+            raise InputError(f"{path} is not an annotation file of CVAT's Datumaro 3D export ({error!r}).") from None
     return Delivery(reader.boxes, faults=reader.faults)
 
 
@@ -62,7 +62,7 @@ def _documents(source: Store, names: list[str]) -> Iterator[tuple[str, Any]]:
                 for member in inside:
                     yield f"{source.path(name)}/{member}", json.loads(archive.read(member))
         except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{source.path(name)} is no readable export of CVAT ({error}).") from None
+            raise InputError(f"{source.path(name)} is not a readable export of CVAT ({error}).") from None
 
 
 class _Reader:

@@ -24,7 +24,7 @@ def read_sweep(data: Store, key: str) -> Points:
     raw = np.frombuffer(data.read_bytes(key), np.uint8)
     if len(raw) % 20 or not len(raw):
         raise InputError(
-            f"{data.path(key)} is no lidar sweep of nuScenes: {len(raw)} bytes are not five float32 a point."
+            f"{data.path(key)} is not a lidar sweep of nuScenes: {len(raw)} bytes are not five float32 a point."
         )
     return raw.view(np.float32).reshape(-1, 5)[:, :4].astype(np.float64)
 

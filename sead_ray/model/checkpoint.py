@@ -48,7 +48,7 @@ def read_upstream(path: str, preset: str | None, overrides: Mapping[str, Any]) -
             mis-shaped keys, all of which are named.
     """
     if preset is not None and preset not in IMAGE_WIDTHS:
-        raise InputError(f"model.preset {preset} is no size of hustvl/VAD; it has {' and '.join(IMAGE_WIDTHS)}.")
+        raise InputError(f"model.preset {preset} is not a size of hustvl/VAD, which has {' and '.join(IMAGE_WIDTHS)}.")
     file = read_tensor_file(path)
     sizes = {name: sized(name, overrides) for name in IMAGE_WIDTHS}
     differences = {name: compare_keys(_upstream_tensors(size), file.tensors) for name, size in sizes.items()}

@@ -102,7 +102,7 @@ def _unwrap(path: str, content: Any) -> TensorFile:
         state = {name: value for name, value in state.items() if name not in BESIDE or isinstance(value, Tensor)}
     others = [repr(name) for name, value in state.items() if not (isinstance(name, str) and _is_plain(value))]
     if others:
-        raise InputError(f"{path} is not a checkpoint of tensors alone: {', '.join(others)} is no tensor by name.")
+        raise InputError(f"{path} holds more than named tensors: {', '.join(others)}.")
     if not state:
         raise InputError(f"{path} holds no tensor.")
     if all(name.startswith("module.") for name in state):  # saved through DistributedDataParallel

@@ -107,7 +107,7 @@ def read_can_steering(store: Store, scene_name: str) -> CanSteering | None:
             np.array([message["value"] for message in messages], np.float64),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{store.path(key)} holds a message that is no steering angle ({error}).") from None
+        raise InputError(f"{store.path(key)} holds a message that is not a steering angle ({error}).") from None
     _check_series(steering.timestamp_us, steering.angle_rad, store.path(key))
     return steering
 

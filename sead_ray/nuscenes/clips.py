@@ -115,9 +115,9 @@ class NuScenesFolder:
             mixed = [scenes[token]["name"] for token in pool if log_of[token] in shared]
             other = next(scenes[token]["name"] for token in val if log_of[token] == shared[0])
             raise InputError(
-                f"Pool and val share {len(shared)} log(s), one is {shared[0]} (val's {other}): leave the {len(mixed)} "
-                f"scene(s) of the pool out that lie in them ({', '.join(mixed[:3])}{', …' if len(mixed) > 3 else ''}), "
-                "or set data.allow_shared_logs=true."
+                f"Pool and val share {len(shared)} log(s), one is {shared[0]} (val's {other}): leave out the "
+                f"{len(mixed)} scene(s) of the pool that lie in them "
+                f"({', '.join(mixed[:3])}{', …' if len(mixed) > 3 else ''}), or set data.allow_shared_logs=true."
             )
 
     def clip(self, scene_token: str, role: Literal["pool", "val"]) -> Clip:

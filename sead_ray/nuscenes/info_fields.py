@@ -17,14 +17,14 @@ Array = NDArray[np.float64]
 def text(info: Info, field: str, owner: str) -> str:
     value = _present(info, field, owner)
     if not isinstance(value, (str, np.str_)):
-        raise InputError(f"{owner} has a {field} that is no text.")
+        raise InputError(f"{owner} has a {field} that is not text.")
     return str(value)
 
 
 def whole(info: Info, field: str, owner: str) -> int:
     value = _present(info, field, owner)
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InputError(f"{owner} has a {field} that is no whole number.")
+        raise InputError(f"{owner} has a {field} that is not a whole number.")
     return int(value)
 
 

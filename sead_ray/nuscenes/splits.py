@@ -35,7 +35,7 @@ def split_scene_names(store: Store, version: str, split: Split) -> list[str]:
     official = create_splits_scenes()
     if split not in official:
         known = ", ".join([*own, *official])
-        raise InputError(f"Split {split!r} is neither in splits.json nor one of nuScenes' own: known are {known}.")
+        raise InputError(f"Split {split!r} is neither in splits.json nor one of nuScenes' own; known are {known}.")
     return list(official[split])
 
 

@@ -91,7 +91,7 @@ def _unpacked(packed: bytes, path: str) -> dict[str, Any]:
     try:
         metadata = msgpack.unpackb(packed, raw=False, strict_map_key=False)
     except (ValueError, msgpack.UnpackException) as error:
-        raise InputError(f"{path} has metadata that are no msgpack ({error}).") from None
+        raise InputError(f"{path} has metadata that is not msgpack ({error}).") from None
     if not isinstance(metadata, dict):
-        raise InputError(f"{path} has metadata that are no map.")
+        raise InputError(f"{path} has metadata that is not a map.")
     return metadata

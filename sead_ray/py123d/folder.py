@@ -80,7 +80,7 @@ class Py123dFolder:
         chosen = {split} if split in splits else {name for name in splits if name.endswith(endings)}
         if not chosen:
             known = ", ".join(sorted(splits))
-            raise InputError(f"Split {split!r} is no folder below {self.store.path(LOGS)}: known are {known}.")
+            raise InputError(f"Split {split!r} is not a folder below {self.store.path(LOGS)}: known are {known}.")
         return self._once([folder for folder in self._folders if folder.split("/")[1] in chosen])
 
     def _once(self, folders: list[str]) -> list[ArrowLog]:

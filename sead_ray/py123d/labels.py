@@ -64,7 +64,7 @@ def _annotations(boxes: dict[str, Any], categories: list[str | None], log: Arrow
             raise InputError(f"{owner} is there twice.")
         numbers = np.array([np.nan if value is None else value for value in box or []])
         if numbers.shape != (10,) or not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:7]) - 1) > 0.01:
-            raise InputError(f"{owner} is no box: ten finite numbers with a unit quaternion.")
+            raise InputError(f"{owner} is not a box: it takes ten finite numbers with a unit quaternion.")
         x, y, z, qw, qx, qy, qz, length, width, height = numbers.tolist()
         if min(length, width, height) <= 0:
             raise InputError(f"{owner} has a size that is not positive.")

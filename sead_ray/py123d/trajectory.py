@@ -95,7 +95,7 @@ def pose_of(values: object, owner: str) -> Pose:
     """Seven numbers as a pose; `InputError` names the `owner` of others."""
     numbers = _numbers([values], 7)[0]
     if not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:]) - 1) > 0.01:
-        raise InputError(f"{owner} is no pose: seven finite numbers, a unit quaternion last.")
+        raise InputError(f"{owner} is not a pose: it takes seven finite numbers, a unit quaternion last.")
     x, y, z, qw, qx, qy, qz = numbers.tolist()
     return Pose((x, y, z), (qw, qx, qy, qz))
 

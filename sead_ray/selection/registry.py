@@ -59,7 +59,7 @@ def strategy(name: str) -> Strategy:
     except (ImportError, AttributeError) as error:
         raise InputError(f"The strategy {name} cannot be imported ({error}).") from None
     if not callable(found):
-        raise InputError(f"The strategy {name} is no function.")
+        raise InputError(f"The strategy {name} is not a function.")
     return found
 
 

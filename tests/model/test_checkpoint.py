@@ -155,7 +155,7 @@ def test_a_wrong_preset_is_named(tmp_path: Path) -> None:
         torch.save(state, tmp_path / "base.pth")
         with pytest.raises(InputError, match=r"base\.pth is a checkpoint of vad_base, but model\.preset is vad_tiny"):
             imported(tmp_path / "base.pth", tmp_path / "model", "vad_tiny")
-    with pytest.raises(InputError, match="vad_nano is no size of hustvl/VAD"):
+    with pytest.raises(InputError, match="vad_nano is not a size of hustvl/VAD"):
         imported(tmp_path / "base.pth", tmp_path / "model", "vad_nano")
     assert not (tmp_path / "model").exists()
 

@@ -86,9 +86,12 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "a list": (lambda _: saved([STATE]), "holds a list"),
     "a tensor": (lambda _: saved(torch.zeros(2)), "holds a Tensor"),
     "no tensors": (lambda _: saved({"state_dict": {}}), "holds no tensor"),
-    "numbers": (lambda _: saved({"state_dict": {**STATE, "lr": 0.1, "name": "x"}}), "'lr', 'name' is no tensor"),
-    "odd keys": (lambda _: saved({**STATE, 3: torch.zeros(1)}), "3 is no tensor by name"),
-    "sparse": (lambda _: saved({"a": torch.eye(3).to_sparse()}), "'a' is no tensor"),
+    "numbers": (
+        lambda _: saved({"state_dict": {**STATE, "lr": 0.1, "name": "x"}}),
+        "more than named tensors: 'lr', 'name'",
+    ),
+    "odd keys": (lambda _: saved({**STATE, 3: torch.zeros(1)}), "more than named tensors: 3"),
+    "sparse": (lambda _: saved({"a": torch.eye(3).to_sparse()}), "more than named tensors: 'a'"),
 }
 
 

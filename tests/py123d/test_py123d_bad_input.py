@@ -136,7 +136,7 @@ def test_folders_and_splits_are_named(py123d_copy: Path) -> None:
 
     with pytest.raises(InputError, match=r"logs holds no log"):
         Py123dFolder(DataConfig(root=str(py123d_copy / "maps"), format="py123d"))
-    with pytest.raises(InputError, match=r"'test' is no folder below .*nuplan_train, nuplan_val"):
+    with pytest.raises(InputError, match=r"'test' is not a folder below .*nuplan_train, nuplan_val"):
         folder(pool_split="test").pool_logs()
     with pytest.raises(InputError, match="Log 'none'"):
         folder(pool_split=["none"]).pool_logs()

@@ -3,6 +3,7 @@
 `tracker.py` is what each of them does; `open_trackers` makes those that `track.to` names.
 """
 
-from sead_ray.tracking.tracker import Checkpoint, RoundRecord, Tracker, open_trackers
+from sead_ray.tracking.opening import open_trackers
+from sead_ray.tracking.tracker import Checkpoint, RoundRecord, Tracker
 
 __all__ = ["Checkpoint", "RoundRecord", "Tracker", "open_trackers"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.util.state import list_actors
 
 from sead_ray.config import PrepareConfig, RunConfig
 from sead_ray.errors import InputError
@@ -46,5 +47,5 @@ def test_preparation_without_a_place_for_its_tasks(tiny_config: RunConfig, tmp_p
 def _wait_until_free() -> None:
     deadline = time.monotonic() + 60
     while ray.available_resources().get("CPU", 0) < 2:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, list_actors(filters=[("state", "=", "ALIVE")], detail=True)
         time.sleep(0.2)

@@ -7,7 +7,7 @@ GPU where there is one. They scale apart, and a hostile image can only hurt the 
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
@@ -44,6 +44,7 @@ LOADING_S = 600.0
 AT_INGRESS = 256  # more than its gate admits, which answers in our own words
 BUSY = BackpressureConfig(status_code=429, retry_after_s=5)
 log = logging.getLogger("ray.serve.sead_ray")
+Keep = Callable[[NDArray[np.uint8]], Any]
 MODELS_BESIDE = 2  # beside those of `compare`: the present one, and the one before or the one to come
 
 
@@ -110,23 +111,22 @@ class Model:
         await self._shelf.check()
 
 
-class RemoteScorer:
-    """A model of the `Model` deployment as a `Scorer`."""
+def into_store(frame: NDArray[np.uint8]) -> Any:
+    """Puts a frame into Ray's object store while others are decoded; the clip then travels as references."""
+    try:
+        return ray.put(frame)
+    except (ObjectStoreFullError, OutOfDiskError):
+        raise busy("There is no memory left for the clip's images; try again later.") from None
 
-    def __init__(self, handle: DeploymentHandle, ref: ModelRef, info: ModelInfo) -> None:
-        self._handle, self._ref, self._info = handle, ref, info
+
+class RemoteScorer:
+    """A model of the `Model` deployment as a `Scorer`. `keep`: as of `RemoteHost`."""
+
+    def __init__(self, handle: DeploymentHandle, ref: ModelRef, info: ModelInfo, keep: Keep) -> None:
+        self._handle, self._ref, self._info, self.keep = handle, ref, info, keep
 
     async def info(self) -> ModelInfo:
         return self._info
-
-    def keep(self, frame: NDArray[np.uint8]) -> Any:
-        """Into the object store while other frames are decoded; the clip then travels as references."""
-        if not ray.is_initialized():  # Serve's local testing
-            return frame
-        try:
-            return ray.put(frame)
-        except (ObjectStoreFullError, OutOfDiskError):
-            raise busy("There is no memory left for the clip's images; try again later.") from None
 
     async def score(self, loaded: LoadedClip) -> Scored:
         frames = tuple(loaded.images)
@@ -138,10 +138,14 @@ class RemoteScorer:
 
 
 class RemoteHost:
-    """The `Model` deployment as a `Host` of models."""
+    """The `Model` deployment as a `Host` of models.
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+    Args:
+        keep: where a decoded frame waits for its clip; what it returns is handed to the replica.
+    """
+
+    def __init__(self, handle: DeploymentHandle, keep: Keep = into_store) -> None:
+        self._handle, self._keep = handle, keep
 
     async def try_out(self, ref: ModelRef, beside: ModelRef | None) -> ModelInfo:
         """On every replica there is; one that comes later loads the model with the first request for it."""
@@ -151,7 +155,7 @@ class RemoteHost:
         return info
 
     def bind(self, ref: ModelRef, info: ModelInfo) -> Scorer:
-        return RemoteScorer(self._handle, ref, info)
+        return RemoteScorer(self._handle, ref, info, self._keep)
 
 
 async def _answer(response: Awaitable[Any]) -> Any:

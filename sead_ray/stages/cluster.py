@@ -16,6 +16,11 @@ import torch
 from sead_ray.errors import InputError
 
 
+# Ray ends workers that are idle for a second where no CPU is free. With fractional CPUs none ever is, and on a small
+# machine a third of the time went to starting workers anew, each with seconds of imports (docs/clusters.md).
+KEEP_IDLE_WORKERS = ("RAY_idle_worker_killing_time_threshold_ms", "60000")
+
+
 def connect() -> None:
     """Joins the cluster that `RAY_ADDRESS` (or `ray job submit`) names, or starts a local one; once a process.
 
@@ -32,6 +37,7 @@ def connect() -> None:
         ray.init(**quiet)
     else:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault(*KEEP_IDLE_WORKERS)
         ray.init(include_dashboard=False, **quiet)
     # Ray puts its own in place, which ends the process with code 1; with the job's, atexit still stops Ray.
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():

@@ -37,14 +37,15 @@ def about(**fields: Any) -> Generator[None, None, None]:
 class Progress:
     """Counts `total` things of one stage. Use as a context manager.
 
-    In a terminal one bar with rate and time left; elsewhere a line at the start, then at most one each `every_s`.
+    In a terminal one bar with rate and time left; elsewhere a line at the start, then at most one each `every_s`. Their
+    rate counts from the first thing that was done: before it come processes that start, models that load.
     """
 
     def __init__(self, stage: str, total: int, unit: str, done: int = 0, every_s: float = 15.0) -> None:
         self.stage, self.total, self.unit, self.done = stage, total, unit, done
         self._every_s = every_s
         self._started = self._last = time.monotonic()
-        self._first = done
+        self._first: tuple[float, int] | None = None  # when it was done, and how many were then
         self._bar = None
         if sys.stderr.isatty() and not _in_json():
             self._bar = tqdm(
@@ -72,15 +73,20 @@ class Progress:
     def advance(self, count: int = 1, note: str = "") -> None:
         """`count` more are done; `note` is shown behind the numbers."""
         self.done += count
+        before = self._first
+        if count and not before:
+            self._first = time.monotonic(), self.done
         if self._bar:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
         elif time.monotonic() - self._last >= self._every_s and self.done < self.total:
             self._last = time.monotonic()
-            rate = (self.done - self._first) / max(self._last - self._started, 1e-9)
-            left = (self.total - self.done) / rate if rate else float("inf")
-            behind = f", {note}" if note else ""
-            self._say(f"{self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left{behind}")
+            pace = self._pace(*before) if before else ""
+            self._say(f"{self.done}/{self.total} {self.unit}s{pace}{note and ', '}{note}")
+
+    def _pace(self, since: float, n_before: int) -> str:
+        rate = (self.done - n_before) / max(self._last - since, 1e-9)
+        return f", {rate:.1f}/s, {_span((self.total - self.done) / rate)} left" if rate else ""
 
     def _say(self, text: str, **fields: Any) -> None:
         say(f"{self.stage}: {text}", done=self.done, total=self.total, unit=self.unit, **fields)
@@ -98,6 +104,12 @@ def say(line: str, level: str = "info", **fields: Any) -> None:
         line = json.dumps(entry, ensure_ascii=False, default=str)
     tqdm.write(line, file=sys.stderr)  # above a bar, where one is shown
     sys.stderr.flush()
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _in_json() -> bool:

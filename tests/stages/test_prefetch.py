@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 from sead_ray.errors import InputError
 from sead_ray.stages.prefetch import prefetch
-from sead_ray.stages.progress import Progress
+from sead_ray.stages.progress import Progress, _span
 
 
 @pytest.mark.parametrize(("threads", "ahead"), [(1, 0), (1, 2), (4, 1), (8, 20)])
@@ -68,7 +69,17 @@ def test_progress_in_a_log_is_a_line_at_the_start_and_one_at_the_end(capsys: pyt
 
 def test_progress_says_rate_time_left_and_note(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("train", 4, "step", every_s=0.0) as progress:
+        time.sleep(0.5)  # starting is not the pace
+        progress.advance(2, "loss 1.700")
         time.sleep(0.02)
-        progress.advance(2, "loss 1.500")
-    assert "train: 2/4 steps, " in (line := capsys.readouterr().err.splitlines()[1])
-    assert line.endswith("s left, loss 1.500")
+        progress.advance(1, "loss 1.500")
+    first, second = capsys.readouterr().err.splitlines()[1:3]
+    assert first == "train: 2/4 steps, loss 1.700"
+    assert re.fullmatch(r"train: 3/4 steps, [\d.]+/s, 0 s left, loss 1.500", second)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (5400, "90 min"), (41_000, "11.4 h")]
+)
+def test_time_left_in_words(seconds: float, said: str) -> None:
+    assert _span(seconds) == said

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
+import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -14,7 +17,6 @@ import ray.util
 import torch
 
 from sead_ray.errors import InputError
-
 
 # Ray ends workers that are idle for a second where no CPU is free. With fractional CPUs none ever is, and on a small
 # machine a third of the time went to starting workers anew, each with seconds of imports (docs/clusters.md).
@@ -38,10 +40,29 @@ def connect() -> None:
     else:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault(*KEEP_IDLE_WORKERS)
-        ray.init(include_dashboard=False, **quiet)
+        with _without(b"Set ray log level from environment variable"):
+            ray.init(include_dashboard=False, **quiet)
     # Ray puts its own in place, which ends the process with code 1; with the job's, atexit still stops Ray.
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
+
+
+@contextmanager
+def _without(greeting: bytes) -> Generator[None, None, None]:
+    """Leaves out the lines that say so of what Ray's C++ writes to stderr within the block, past Python."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            said.seek(0)
+            for line in said:
+                if greeting not in line:
+                    os.write(2, line)
 
 
 def gpus_each(requested: float | None) -> float:

@@ -237,13 +237,18 @@ class _Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
-        self.losses = list(losses), terms.detach()
+        self.losses = list(losses), terms.detach() * (batch.weight / self.world)
 
     def _log_when_due(self) -> None:
+        """All ranks come here: what is logged is the mean over the global batch, whatever their number."""
         at_end = self.steps_done == self.schedule["steps_per_epoch"]
         every = (LOG_EVERY, self.config.train.checkpoint_steps)
-        if self.rank == 0 and (at_end or any(steps and self._number % steps == 0 for steps in every)):
-            names, terms = self.losses
+        if not at_end and all(not steps or self._number % steps for steps in every):
+            return
+        names, terms = self.losses
+        if self.world > 1:
+            torch.distributed.all_reduce(terms)
+        if self.rank == 0:
             self._log(dict(zip(names, terms.tolist(), strict=True)))
 
     def _log(self, terms: dict[str, float]) -> None:

@@ -16,10 +16,12 @@ class BenchmarkConfig(RunConfig):
     """all, or presets separated by commas (`SELECT_PRESETS`, and `complete` for everything labelled)."""
     seeds: int = Field(default=3, ge=1)
     """Runs of each arm: seed, seed + 1, …"""
+    at_once: int = Field(default=1, ge=1)
+    """Runs at the same time; they share the GPUs (`train.gpus_per_worker` of each follows, where it is not set)."""
 
 
 def job(config: BenchmarkConfig) -> str:
-    return run_benchmark(_run(config), arms_of(config.strategies), config.seeds)
+    return run_benchmark(_run(config), arms_of(config.strategies), config.seeds, config.at_once)
 
 
 def plan(config: BenchmarkConfig) -> str:

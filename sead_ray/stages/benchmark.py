@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray
 
 from sead_ray.config import SELECT_PRESETS, RunConfig, SelectConfig
 from sead_ray.errors import InputError
@@ -23,10 +26,12 @@ from sead_ray.report.benchmark_plots import figure
 from sead_ray.report.benchmark_text import TITLES, markdown
 from sead_ray.report.rounds import evaluation_of, rounds_table
 from sead_ray.stages import layout
+from sead_ray.stages.cluster import connect
 from sead_ray.stages.lock import driver_lock
 from sead_ray.stages.prepare import ensure_world, prepare
 from sead_ray.stages.progress import Progress, say
 from sead_ray.stages.rounds import located, run_rounds
+from sead_ray.stages.side_by_side import side_by_side
 from sead_ray.storage import MANIFEST, Store
 
 COMPLETE = "complete"  # everything labelled: the paper's 100 %
@@ -58,8 +63,11 @@ def arms_of(strategies: str) -> list[str]:
     return sorted(set(names), key=lambda name: (name == "random_frames", ARMS.index(name)))
 
 
-def run_benchmark(config: RunConfig, arms: Sequence[str], seeds: int) -> str:
+def run_benchmark(config: RunConfig, arms: Sequence[str], seeds: int, at_once: int = 1) -> str:
     """Runs what is not there yet and writes the tables; one that fails is named and does not stop the others.
+
+    Args:
+        at_once: runs at the same time, in processes of their own, which share the cluster's GPUs.
 
     Returns:
         Table 1, the failures, and the folder of the tables.
@@ -82,13 +90,9 @@ def run_benchmark(config: RunConfig, arms: Sequence[str], seeds: int) -> str:
         prepare(root.below("shared"), config)
         done = [cell for cell in cells if _is_done(root, config, cell)]
         with Progress("benchmark", len(cells), "run", done=len(done), every_s=0) as progress:
-            for cell in cells:
-                if cell in done:
-                    continue
-                try:
-                    _run_cell(root, config, cell)
-                except InputError as error:
-                    failures.append(f"{cell.folder}: {error}")
+            for cell, fault in _run_cells(root, config, [cell for cell in cells if cell not in done], at_once):
+                if fault:
+                    failures.append(f"{cell.folder}: {fault}")
                     say(failures[-1])
                 progress.advance(note=cell.folder)
         tables = write_tables(root, config, cells)
@@ -172,6 +176,58 @@ def _percent(select: SelectConfig, number: int, run: Store) -> float:
 def _is_done(root: Store, config: RunConfig, cell: Cell) -> bool:
     rounds = cell_config(root, config, cell).select.rounds
     return root.below(cell.folder).is_published(layout.evaluation(len(rounds) - 1))
+
+
+def _run_cells(root: Store, config: RunConfig, cells: Sequence[Cell], at_once: int) -> Iterator[tuple[Cell, str]]:
+    """Each with why it could not be run, empty where it was."""
+    if at_once == 1:
+        for cell in cells:
+            try:
+                _run_cell(root, config, cell)
+                yield cell, ""
+            except InputError as error:
+                yield cell, str(error)
+        return
+    connect()
+    shared = with_share_of_gpus(config, ray.cluster_resources().get("GPU", 0), at_once)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        logs = Store(root.root if root.is_local else elsewhere)
+        yield from side_by_side(
+            cells,
+            partial(_run_cell, root, shared),
+            lambda cell: logs.path(f"{cell.folder}/log.txt"),
+            partial(_may_start, root, config),
+            at_once,
+        )
+
+
+def with_share_of_gpus(config: RunConfig, n_gpus: float, at_once: int) -> RunConfig:
+    """What each of `at_once` runs takes of the GPUs, where the configuration leaves it open."""
+    if not n_gpus:
+        return config
+    share = n_gpus / at_once
+    train, score = config.train, config.score
+    if train.gpus_per_worker is None:
+        train = train.model_copy(update={"gpus_per_worker": min(1.0, share)})
+    if score.gpus_per_actor is None:
+        actors = score.max_actors or max(1, int(share))
+        score = score.model_copy(update={"gpus_per_actor": min(1.0, share), "max_actors": actors})
+    return config.model_copy(update={"train": train, "score": score})
+
+
+def _may_start(root: Store, config: RunConfig, cell: Cell, under_way: Sequence[Cell], waiting: Sequence[Cell]) -> bool:
+    """Not while another makes the first round that both share, nor before the run whose frames it matches."""
+    if cell.arm == "random_frames" and Cell("sead", cell.seed) in [*under_way, *waiting]:
+        return False
+    start = _start_of(root, config, cell)
+    if start is None or Store(start).is_published(layout.evaluation(0)):
+        return True
+    return all(_start_of(root, config, other) != start for other in under_way)
+
+
+def _start_of(root: Store, config: RunConfig, cell: Cell) -> str | None:
+    """Folder of the first round that the cell shares; None: it shares none."""
+    return None if cell.arm == COMPLETE else start_config(root, cell_config(root, config, cell)).run_dir
 
 
 def _run_cell(root: Store, config: RunConfig, cell: Cell) -> None:

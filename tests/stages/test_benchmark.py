@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from sead_ray.config import RunConfig, SelectConfig
+from sead_ray.config import RunConfig, ScoreConfig, SelectConfig, TrainConfig
 from sead_ray.errors import InputError
 from sead_ray.scoring.ablation import reductions
 from sead_ray.stages import benchmark, layout
 from sead_ray.stages.ablate_shift import ablate_shift
-from sead_ray.stages.benchmark import Cell, arms_of, cell_config, run_benchmark, start_config
+from sead_ray.stages.benchmark import (
+    Cell,
+    arms_of,
+    cell_config,
+    run_benchmark,
+    start_config,
+    with_share_of_gpus,
+)
 from sead_ray.storage import Store
 
 
@@ -77,6 +85,49 @@ def test_a_stopped_cell_goes_on_and_the_tables_are_written(
 
     monkeypatch.setattr(benchmark, "run_rounds", lambda _: pytest.fail("a finished cell was run again"))
     assert run_benchmark(config, ["sead"], 1) == answer
+
+
+def test_two_cells_at_once(begun: tuple[Store, RunConfig], ray_cluster: None) -> None:
+    root, config = begun
+    shutil.copytree(root.path(Cell("sead", 0).folder), root.path(Cell("sead_whole_clips", 0).folder))
+    answer = run_benchmark(config, ["sead", "sead_whole_clips"], 1, at_once=2)
+    assert "| vad_nano | 50 % | SEAD |" in answer
+    for arm in ("sead", "sead_whole_clips"):
+        cell = root.below(Cell(arm, 0).folder)
+        assert cell.is_published(layout.evaluation(1))
+        assert "evaluate round 1: " in cell.read_bytes("log.txt").decode()
+
+
+def test_a_run_waits_for_the_first_round_and_the_frames_that_it_shares(tmp_path: Path) -> None:
+    root, config = Store(str(tmp_path)), RunConfig(run_dir=str(tmp_path))
+    sead, whole, frames, other = (Cell(arm, 0) for arm in ("sead", "sead_whole_clips", "random_frames", "random"))
+    everything = Cell("complete", 0)
+
+    def may(cell: Cell, *under_way: Cell, waiting: Sequence[Cell] = ()) -> bool:
+        return benchmark._may_start(root, config, cell, under_way, waiting)
+
+    assert may(whole)
+    assert not may(whole, sead)  # which makes their first round
+    assert may(other, sead)
+    assert may(Cell("sead_whole_clips", 1), sead)
+    assert may(everything, sead, other)
+    assert not may(frames, sead)
+    assert not may(frames, waiting=[sead, frames])
+    assert may(frames, waiting=[frames])
+    start = Store(start_config(root, cell_config(root, config, sead)).run_dir)
+    start.publish(layout.evaluation(0), {})
+    assert may(whole, sead)
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "at_once", "gpus_each", "actors"), [(0, 4, None, None), (1, 4, 0.25, 1), (4, 2, 1.0, 2), (4, 4, 1.0, 1)]
+)
+def test_runs_at_once_share_the_gpus(n_gpus: float, at_once: int, gpus_each: float | None, actors: int | None) -> None:
+    shared = with_share_of_gpus(RunConfig(), n_gpus, at_once)
+    assert (shared.train.gpus_per_worker, shared.score.gpus_per_actor) == (gpus_each, gpus_each)
+    assert shared.score.max_actors == actors
+    own = RunConfig(train=TrainConfig(gpus_per_worker=0.5), score=ScoreConfig(gpus_per_actor=0.5, max_actors=3))
+    assert with_share_of_gpus(own, n_gpus, at_once) == own
 
 
 def test_a_cell_that_fails_is_named_and_does_not_stop_the_others(

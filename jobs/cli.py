@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sead_ray.config import RunConfig
+from sead_ray.config.complaint import complaint
 from sead_ray.errors import InputError, LabelsPending
 from sead_ray.stages.progress import say
 
@@ -88,7 +89,7 @@ def parse(
         parsed = settings(_yaml=values, _cli=source)  # pyright: ignore[reportCallIssue]
         return schema.model_validate(parsed.model_dump()), dry_run
     except ValidationError as error:
-        raise InputError(_sentence(error)) from None  # the file on its own was valid
+        raise InputError(complaint(error)) from None  # the file on its own was valid
 
 
 class _Parser(argparse.ArgumentParser):
@@ -178,7 +179,7 @@ def _read_yaml(file: str, schema: type[BaseModel]) -> dict[str, Any]:
     try:
         schema.model_validate(values)
     except ValidationError as error:
-        raise InputError(_sentence(error, file)) from None
+        raise InputError(complaint(error, file)) from None
     return values
 
 
@@ -204,21 +205,6 @@ def _settings_class(schema: type[BaseModel], description: str) -> type[BaseSetti
     Settings._sources = ()  # type: ignore[attr-defined]
     Settings.__doc__ = description
     return Settings
-
-
-def _sentence(error: ValidationError, file: str | None = None) -> str:
-    """The first of pydantic's complaints as one sentence that names the key."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    where = f" in {file}" if file else ""
-    if first["type"] == "extra_forbidden":
-        return f"Unknown configuration key {key}{where}."
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    if first["type"] == "value_error" and isinstance(first["input"], dict):  # a rule over several keys, which it names
-        return f"Configuration{where}: {message}."
-    return (
-        f"Configuration key {key or '(top level)'}{where}: {message[:1].lower()}{message[1:]} (got {first['input']!r})."
-    )
 
 
 def _interrupt(_signum: int, _frame: Any) -> None:

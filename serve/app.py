@@ -3,7 +3,6 @@
 Two deployments. `Ingress` (CPU) validates and decodes, and says which model a request gets; `Model` holds models, on a
 GPU where there is one. They scale apart, and a hostile image can only hurt the one without the model.
 """
-# No `from __future__ import annotations`: Serve types a builder's arguments by its annotation, which must be a class.
 
 import asyncio
 import logging
@@ -15,6 +14,7 @@ import numpy as np
 import ray
 from fastapi import FastAPI
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from ray import serve
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayActorError, RayTaskError
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
@@ -29,6 +29,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from torch import Tensor
 
 from sead_ray.config import ServeConfig
+from sead_ray.config.complaint import complaint
 from sead_ray.errors import InputError
 from sead_ray.stages.clip_runner import LoadedClip
 from sead_ray.stages.cluster import device_for, gpus_each
@@ -48,11 +49,19 @@ Keep = Callable[[NDArray[np.uint8]], Any]
 MODELS_BESIDE = 2  # beside those of `compare`: the present one, and the one before or the one to come
 
 
-def build(args: ServeConfig) -> serve.Application:
-    """The application. That there is a model is checked here, where it can be said in a sentence."""
+def build(arguments: dict[str, Any]) -> serve.Application:
+    """The application. What is wrong with its arguments, or the model, is said here in a sentence.
+
+    Args:
+        arguments: the keys of `ServeConfig`; one of a section may be written `intake.enabled`.
+
+    Raises:
+        click.ClickException: which the serve command prints without a trace.
+    """
     try:
+        args = read_arguments(arguments)
         find_model(args)
-    except InputError as error:  # the serve command prints this one as a sentence, without a trace
+    except InputError as error:
         raise click.ClickException(str(error)) from None
     gpus = _gpus(args.gpus_per_replica)
     device = device_for(gpus)
@@ -66,6 +75,25 @@ def build(args: ServeConfig) -> serve.Application:
     ).bind(args.model_dump(), device)
     ingress = Ingress.options(ray_actor_options={"num_cpus": args.ingress_cpus})
     return ingress.bind(model, args.model_dump(), device)
+
+
+def read_arguments(arguments: dict[str, Any]) -> ServeConfig:
+    """Raises `InputError` where they are not those of a `ServeConfig`; names the key."""
+    nested: dict[str, Any] = {}
+    for name, value in arguments.items():
+        *sections, key = name.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise InputError(f"{section} is given twice: as a whole, and by {name}.")
+        if key in place:
+            raise InputError(f"{name} is given twice: as a whole, and key by key.")
+        place[key] = dict(value) if isinstance(value, dict) else value
+    try:
+        return ServeConfig.model_validate(nested)
+    except ValidationError as error:
+        raise InputError(complaint(error)) from None
 
 
 def _replicas(args: ServeConfig, batch: int) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def shift_trace(
     at = np.asarray(times_s[1:] if aligned else range(1, n_steps + 1), float)
     with styled(**{"font.size": 9}):
         figure = Figure(figsize=(6.4, 1.9))
-        axes = figure.add_axes((0.075, 0.24, 0.915, 0.63))
+        axes = figure.add_axes((0.075, 0.24, 0.895, 0.63))
         if aligned:
             half = 0.5 * float(np.median(np.diff(times_s)))
             for start, stop in _runs(is_key):

@@ -77,7 +77,7 @@ def test_scored_switched_rolled_back(
 
 def test_autoscaling_is_what_was_asked_for(run: Store):
     fixed, scaled = (
-        build(ServeConfig(run_dir=run.root, **args))
+        build({"run_dir": run.root, **args})
         for args in ({"replicas": 2}, {"replicas": 0, "max_replicas": 3, "max_batch_clips": 4})
     )
     assert _model(fixed).num_replicas == 2

@@ -86,7 +86,10 @@ class Progress:
 
     def _pace(self, since: float, n_before: int) -> str:
         rate = (self.done - n_before) / max(self._last - since, 1e-9)
-        return f", {rate:.1f}/s, {_span((self.total - self.done) / rate)} left" if rate else ""
+        if not rate:
+            return ""
+        pace = f"{rate:.1f}/s" if rate >= 0.1 else f"{_span(1 / rate)} a {self.unit}"
+        return f", {pace}, {_span((self.total - self.done) / rate)} left"
 
     def _say(self, text: str, **fields: Any) -> None:
         say(f"{self.stage}: {text}", done=self.done, total=self.total, unit=self.unit, **fields)

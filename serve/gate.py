@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from sead_ray.stages import serve_metrics
+from sead_ray.tokens import Grant
+from serve.auth import LOCAL_CALLER
 from serve.errors import ApiError, busy
 
 
@@ -20,26 +23,33 @@ class Gate:
     """
     Args:
         most: requests that may be decoded, wait for the model or be computed at a time.
-        most_uploads: bodies that may arrive at a time; a slow one keeps nobody else from the model.
+        most_uploads: bodies that may arrive at a time; a slow one keeps nobody else from the model. One token has three
+            quarters of them at most, so that whoever sends slowly, or is broken into, leaves places for others.
         deadline_s: from the end of the upload to the answer.
     """
 
     def __init__(self, most: int, most_uploads: int, deadline_s: float) -> None:
         self._most, self._most_uploads, self._deadline_s = most, most_uploads, deadline_s
-        self.working = self.uploading = 0
+        self._most_of_one = max(1, most_uploads - most_uploads // 4)
+        self.working = 0
+        self._uploads: Counter[str] = Counter()  # by name of the token
         self._seconds = 1.0  # between two answers, smoothed
 
     @contextmanager
-    def upload(self) -> Iterator[None]:
+    def upload(self, caller: Grant) -> Iterator[None]:
         """Raises `ApiError` 429 where the model has enough to do, or too many bodies are on their way."""
         self._refuse_if_full()
-        if self.uploading >= self._most_uploads:
-            raise busy(f"{self.uploading} requests are arriving; try again later.", self._retry_after_s())
-        self.uploading += 1
+        arriving, of_caller = self._uploads.total(), self._uploads[caller.name]
+        if arriving >= self._most_uploads:
+            raise busy(f"{arriving} requests are arriving; try again later.", self._retry_after_s())
+        if of_caller >= self._most_of_one and caller != LOCAL_CALLER:
+            raise busy(f"{of_caller} requests of this token are arriving; try again later.", self._retry_after_s())
+        self._uploads[caller.name] += 1
         try:
             yield
         finally:
-            self.uploading -= 1
+            self._uploads[caller.name] -= 1
+            self._uploads += Counter()  # names whose bodies are all there go
 
     @asynccontextmanager
     async def work(self) -> AsyncIterator[None]:

@@ -47,7 +47,7 @@ def score_router(
         check_key(idempotency_key)
         keep = door if intake else None
         served, split = await models.pick(model), Split()
-        with gate.upload():
+        with gate.upload(caller):
             checked = await read_clip(request, served.info.image, limits, split)
         if keep is not None:
             await keep.check(checked.clip_in)

@@ -54,7 +54,7 @@ def session_router(models: Models, limits: ServeConfig, authority: Authority, ga
     async def add_frame(request: Request, session_id: SessionId, caller: Grant = sender) -> SessionAnswer:
         """The clip's next frame; answers with the score of all frames so far. Sent twice, it counts once."""
         session = desk.find(caller, session_id)
-        with gate.upload(), session.split.part("upload"):
+        with gate.upload(caller), session.split.part("upload"):
             upload = await read_upload(request, limits, part="frame", max_frames=1)
         async with gate.work():
             frame = parse(FrameIn, upload.texts[0], "frame")

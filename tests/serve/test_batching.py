@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from sead_ray.config import ImageConfig
 from sead_ray.records import Clip, ClipScore
 from sead_ray.stages.clip_runner import LoadedClip, load_clip
+from sead_ray.tokens import Grant
+from serve.auth import LOCAL_CALLER
 from serve.batching import Abandoned, Batcher
 from serve.canary import canary_clip
 from serve.errors import ApiError
@@ -135,22 +138,49 @@ def test_batched_scores_as_alone(
     asyncio.run(main())
 
 
+VAN, BUS = (Grant(name, "score", name) for name in ("van", "bus"))
+
+
 class TestGate:
     def test_who_is_too_many_is_told_at_once(self):
         async def main() -> None:
             gate = Gate(1, 2, 10.0)
             async with gate.work():
-                with pytest.raises(ApiError) as full, gate.upload():
+                with pytest.raises(ApiError) as full, gate.upload(VAN):
                     pass
                 assert full.value.status == 429
                 assert int((full.value.headers or {})["Retry-After"]) >= 1
-            with gate.upload(), gate.upload(), pytest.raises(ApiError, match="arriving"), gate.upload():
+            with (
+                gate.upload(VAN),
+                gate.upload(BUS),
+                pytest.raises(ApiError, match="2 requests are arr"),
+                gate.upload(VAN),
+            ):
                 pass
-            with gate.upload():
+            with gate.upload(VAN), gate.upload(VAN):
                 pass
-            assert (gate.working, gate.uploading) == (0, 0)
+            assert gate.working == 0
 
         asyncio.run(main())
+
+    def test_one_token_leaves_places_for_others(self):
+        gate = Gate(1, 4, 10.0)
+        with gate.upload(VAN), gate.upload(VAN), gate.upload(VAN):
+            with pytest.raises(ApiError, match=r"^3 requests of this token are arriving") as refused, gate.upload(VAN):
+                pass
+            assert refused.value.status == 429
+            with gate.upload(BUS), pytest.raises(ApiError, match=r"^4 requests are arriving"), gate.upload(BUS):
+                pass
+        with gate.upload(VAN):
+            pass
+
+    def test_without_tokens_all_places_are_everybodys(self):
+        gate = Gate(1, 4, 10.0)
+        with ExitStack() as uploads:
+            for _ in range(4):
+                uploads.enter_context(gate.upload(LOCAL_CALLER))
+            with pytest.raises(ApiError, match=r"^4 requests are arriving"), gate.upload(LOCAL_CALLER):
+                pass
 
     def test_deadline(self):
         async def main() -> None:

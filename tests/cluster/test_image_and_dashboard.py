@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,13 @@ def test_packages_are_pinned_and_the_user_has_no_rights(recipe: list[str]) -> No
     assert any("RAY_AUTH_MODE=token" in line for line in recipe)
     assert sum(line.startswith("FROM ") for line in recipe) == 2
     assert "WORKDIR /app" in recipe  # the Kubernetes files name configurations below it
+
+
+def test_what_the_image_imports_while_it_is_built_can_be_imported(recipe: list[str], repository: Path) -> None:
+    (line,) = [line for line in recipe if line.startswith("RUN python -c ")]
+    assert recipe.index(line) < recipe.index("USER 1000")  # who could not write beside the packages
+    (statements,) = re.findall(r'^RUN python -c "([^"]+)"$', line)
+    subprocess.run([sys.executable, "-c", statements], cwd=repository, check=True, timeout=300)
 
 
 def test_what_is_copied_exists_and_nothing_else_reaches_the_build(recipe: list[str], repository: Path) -> None:

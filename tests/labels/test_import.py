@@ -316,12 +316,12 @@ WRONG_IN_CVAT: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a label without a name": (lambda d: _shape(d).update(label_id=99), "label number 99"),
     "a track of two classes": (_rename_one, "says that instance"),
     "a flat cuboid": (lambda d: _shape(d).update(scale=[4.0, 0.0, 1.5]), "has the size"),
-    "a position of two numbers": (lambda d: _shape(d).update(position=[1.0, 2.0]), "no annotation file of CVAT"),
+    "a position of two numbers": (lambda d: _shape(d).update(position=[1.0, 2.0]), "not an annotation file of CVAT"),
     "a track twice in a frame": (
         lambda d: _shape(d)["attributes"].update(track_id=_shape(d, number=1)["attributes"]["track_id"]),
         "of the same instance",
     ),
-    "no annotations": (lambda d: d.pop("items"), "no annotation file of CVAT"),
+    "no annotations": (lambda d: d.pop("items"), "not an annotation file of CVAT"),
 }
 
 

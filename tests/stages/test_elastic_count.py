@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ from sead_ray.stages.elastic import ElasticPolicy, matches
 from sead_ray.stages.score import pool_tokens
 from sead_ray.stages.train import train_model
 from sead_ray.storage import Store
+from tests.stages.free_cpus import wait_until_free
 
 NODE = {"ray.io/accelerator-type": "H100", "zone": "a"}
 
@@ -84,17 +84,9 @@ def test_a_training_begins_with_fewer_where_others_hold_what_was_counted(
     changes = {"num_workers": [1, 2], "resize_every_s": 0.1, "max_steps": 3, "no_progress_timeout_s": 120}
     train = tiny_config.train.model_copy(update=changes)
     config = tiny_config.model_copy(update={"run_dir": run.root, "train": train})
-    _wait_until_free()
+    wait_until_free()
     other = Other.remote()
     assert ray.get(other.is_there.remote())
     train_model(run, config, 0, {token.as_py(): list(range(8)) for token in pool_tokens(run)[:2]})
     ray.kill(other)
     assert run.manifest(layout.model(0))["steps"] == 3
-
-
-def _wait_until_free() -> None:
-    """The stages before have given back their CPUs."""
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)

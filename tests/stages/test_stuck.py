@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from pathlib import Path
 
 import pytest
-import ray
-from ray.util.state import list_actors
 
 from sead_ray.config import PrepareConfig, RunConfig
 from sead_ray.errors import InputError
@@ -17,6 +16,7 @@ from sead_ray.stages.prepare import prepare
 from sead_ray.stages.score import pool_tokens
 from sead_ray.stages.train import train_model
 from sead_ray.storage import Store
+from tests.stages.free_cpus import free_cpus, wait_until_free
 
 
 def test_training_without_a_place_for_its_workers(tiny_run: Store, tiny_config: RunConfig, tmp_path: Path) -> None:
@@ -25,6 +25,8 @@ def test_training_without_a_place_for_its_workers(tiny_run: Store, tiny_config: 
         shutil.copytree(tiny_run.path(folder), run.path(folder))
     train = tiny_config.train.model_copy(update={"cpus_per_worker": 99, "no_progress_timeout_s": 8})
     config = tiny_config.model_copy(update={"run_dir": run.root, "train": train})
+    gc.collect()  # what tests before left behind is not this training's
+    free = free_cpus()
     started = time.monotonic()
     with pytest.raises(InputError, match=r"Training round 0 ended no step for 8 s: .*1 workers with 99 CPUs") as caught:
         train_model(run, config, 0, {pool_tokens(run)[0].as_py(): [0, 1]})
@@ -33,7 +35,7 @@ def test_training_without_a_place_for_its_workers(tiny_run: Store, tiny_config: 
     assert "no GPU" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not run.is_published(layout.model(0))
-    _wait_until_free()  # the training left nothing behind that holds what others need
+    wait_until_free(free)  # the training left nothing behind that holds what others need
 
 
 def test_preparation_without_a_place_for_its_tasks(tiny_config: RunConfig, tmp_path: Path, ray_cluster: None) -> None:
@@ -42,10 +44,3 @@ def test_preparation_without_a_place_for_its_tasks(tiny_config: RunConfig, tmp_p
     with pytest.raises(InputError, match=r"99"):
         prepare(Store(config.run_dir), config)
     assert not Store(config.run_dir).is_published(layout.CLIPS)
-
-
-def _wait_until_free() -> None:
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) < 2:
-        assert time.monotonic() < deadline, list_actors(filters=[("state", "=", "ALIVE")], detail=True)
-        time.sleep(0.2)

@@ -12,14 +12,10 @@ from ray._private.state import actors
 PATIENCE_S = 60.0
 
 
-def free_cpus() -> float:
-    return ray.available_resources().get("CPU", 0.0)
-
-
 def wait_until_free(cpus: float = 2.0) -> None:
     """Stages before have given back their CPUs; a pipeline that a test interrupted does once its frames are gone."""
     deadline = time.monotonic() + PATIENCE_S
-    while free_cpus() < cpus:
+    while ray.available_resources().get("CPU", 0.0) < cpus:
         assert time.monotonic() < deadline, who_holds()
         gc.collect()
         time.sleep(0.2)

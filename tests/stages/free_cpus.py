@@ -9,13 +9,14 @@ import psutil
 import ray
 from ray._private.state import actors
 
+CPUS = 2  # of the session's Ray
 PATIENCE_S = 60.0
 
 
-def wait_until_free(cpus: float = 2.0) -> None:
+def wait_until_free() -> None:
     """Stages before have given back their CPUs; a pipeline that a test interrupted does once its frames are gone."""
     deadline = time.monotonic() + PATIENCE_S
-    while ray.available_resources().get("CPU", 0.0) < cpus:
+    while ray.available_resources().get("CPU", 0) < CPUS:
         assert time.monotonic() < deadline, who_holds()
         gc.collect()
         time.sleep(0.2)

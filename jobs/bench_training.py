@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Any
+from functools import partial
 
 from jobs.cli import run_job
 from jobs.figures import require_folder, write_figures
@@ -38,9 +38,8 @@ def plan(config: BenchTrainingConfig) -> str:
 def job(config: BenchTrainingConfig) -> str:
     require_folder(config.output)
     settings = TrainingBenchConfig.model_validate(config.model_dump(exclude={"output"}))
-    result: dict[str, Any] = bench_training(settings, shlex.join([*PROG.split(), *sys.argv[1:]]))
-    write_figures(config.output, result)
-    return markdown(result)
+    command = shlex.join([*PROG.split(), *sys.argv[1:]])
+    return markdown(bench_training(settings, command, keep=partial(write_figures, config.output)))
 
 
 if __name__ == "__main__":

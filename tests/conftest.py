@@ -13,7 +13,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")  # as `connect` does
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")  # as `connect` does
 
 # Ray's workers inherit these when it starts, so the port of the S3 server on loopback is chosen before.
 with socket.socket() as _probe:

@@ -22,6 +22,7 @@ from sead_ray.training.batch import BatchTargets, TrainingBatch
 from sead_ray.training.criterion import VADCriterion
 from sead_ray.training.forward import TrainForward, inputs_of, lay_out, precision_on, predictions
 from sead_ray.training.optim import build_optimizer
+from sead_ray.training.recorded_criterion import RecordedCriterion
 
 PARTS = ("forward", "loss and matching", "backward", "optimiser")
 # Dense bfloat16, TFLOP/s, by the vendor's datasheets; the longest name that fits counts.
@@ -109,19 +110,20 @@ class StepBench:
         self.model = training_model(config).to(device)
         self.forward = TrainForward(self.model, precision_on(device, config.train.precision)).train()
         lay_out(self.model, self.forward.precision, device)
-        self.criterion = VADCriterion(config.train.loss_preset, self.model.size.pc_range)
+        self.criterion = RecordedCriterion(VADCriterion(config.train.loss_preset, self.model.size.pc_range))
         self.optimizer = build_optimizer(self.model, config.train, self.model.pretrained_backbone)
         self.batch = random_batch(config, samples, device)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = not config.train.deterministic
             if not config.train.deterministic:
                 self.forward.record(inputs_of(self.batch), self.batch.valid_height)
+                self.criterion.record(predictions(self.forward, self.batch), self.batch.targets)
 
     def step(self, mark: Callable[[str], None] = lambda _: None) -> Tensor:
         mark("start")
         found = predictions(self.forward, self.batch)
         mark("forward")
-        total = torch.stack(list(self.criterion(found, self.batch.targets).values())).sum()
+        total = self.criterion(found, self.batch.targets).sum()
         mark("loss and matching")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()

@@ -80,8 +80,9 @@ def _measure(run: Store, config: RunConfig, model_key: str, tokens: list[str]) -
     done = set(ledger.done().to_pylist())
     connect()
     score = config.score
-    with Progress("ablate shift", len(tokens), "clip", done=len(done & set(tokens))) as progress:
-        for _ in run_pipeline(
+    with (
+        Progress("ablate shift", len(tokens), "clip", done=len(done & set(tokens))) as progress,
+        run_pipeline(
             run,
             config.data.root,
             config.image,
@@ -90,7 +91,9 @@ def _measure(run: Store, config: RunConfig, model_key: str, tokens: list[str]) -
             work=_queries,
             finish=partial(_finish, ledger=ledger, config=score),
             size=pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors),
-        ):
+        ) as finished,
+    ):
+        for _ in finished:
             progress.advance()
     rows = ledger.rows(tokens)
     good = [row for row in rows if row["n_transitions"]]

@@ -118,11 +118,17 @@ class Attempts:
             self.desk.end.remote(tokens)
 
 
-def open_desk(most: int) -> Attempts:
-    """A desk on the driver's node, or elsewhere where that has none; it lives as long as its handle."""
+@contextmanager
+def open_desk(most: int) -> Generator[Attempts]:
+    """A desk on the driver's node, or elsewhere where that has none; it ends with the block."""
     near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     remote: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Desk)
-    return Attempts(remote.options(scheduling_strategy=near).remote(), most)
+    desk = remote.options(scheduling_strategy=near).remote()
+    try:
+        yield Attempts(desk, most)
+    finally:
+        if ray.is_initialized():
+            ray.kill(desk)
 
 
 def _node_is_alive(node: str) -> bool:

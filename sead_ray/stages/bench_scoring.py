@@ -95,8 +95,10 @@ def _score(
     ledger = Ledger(run, PARTS, SCORE_SCHEMA)
     began = time.time()
     rows: list[dict[str, Any]] = []
-    with GpuSampler() as sampler, Progress("score", len(tokens), "clip") as progress:
-        for row in run_pipeline(
+    with (
+        GpuSampler() as sampler,
+        Progress("score", len(tokens), "clip") as progress,
+        run_pipeline(
             run,
             root,
             config.image,
@@ -107,7 +109,9 @@ def _score(
             size=size,
             precision=config.score.precision,
             decoder=decoder,
-        ):
+        ) as scored,
+    ):
+        for row in scored:
             rows.append(row)
             progress.advance()
     run.write_groups(SCORES, ledger.merged(pa.array(tokens)), SCORE_SCHEMA)

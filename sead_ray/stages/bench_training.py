@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -33,8 +33,13 @@ DEFAULT_BATCH = 8
 BACKBONE = "backbone.safetensors"
 
 
-def bench_training(config: TrainingBenchConfig, command: str) -> dict[str, Any]:
+def bench_training(
+    config: TrainingBenchConfig, command: str, keep: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
     """Everything that the job shows.
+
+    Args:
+        keep: called with what is measured so far, after each part.
 
     Raises:
         InputError: the world has too few frames for a batch, or fewer GPUs are there than workers are asked for.
@@ -56,11 +61,13 @@ def bench_training(config: TrainingBenchConfig, command: str) -> dict[str, Any]:
         result |= ray.get(task.remote(config, device_for(gpus)))
         for row in result["steps_alone"]:
             say(f"step alone, batch {row['batch']}: {row['ms_per_sample']:.2f} ms a sample")
+        keep(result)
     if config.workers:
         bought = _data(run, config)
         batch = config.batch or _fastest(result.get("steps_alone", []))
         for n_workers in config.workers:
             result["end_to_end"].append(_end_to_end(run, config, bought, n_workers, batch))
+            keep(result)
     return result
 
 
@@ -120,6 +127,7 @@ def _end_to_end(
     )  # fmt: skip
     plan = schedule(whole, settings.train)
     run.remove(layout.train_storage(0))
+    run.remove(layout.train_progress(0))  # of one that was interrupted
     started = time.time()
     with GpuSampler() as sampler:
         trained = fit(run, settings, 0, chosen, plan)
@@ -137,7 +145,12 @@ def _end_to_end(
     }
     row |= rates(history, size)
     row["gpu"] = sampler.summary(row.pop("from_s"), row.pop("to_s"))
-    say(f"{n_workers} workers, batch {batch}: {row['ms_per_sample']:.2f} ms a sample")
+    waited, busy = row["waiting_for_data"], row["gpu"].get("utilisation_percent")
+    say(
+        f"{n_workers} workers, batch {row['batch']:g}: {row['ms_per_sample']:.2f} ms a sample, "
+        f"{waited:.0%} of the time waiting for data, first steps after {row['start_s']:.0f} s"
+        + (f", GPU busy {busy:.0f} %" if busy else "")
+    )
     return row
 
 

@@ -49,8 +49,10 @@ def check_labels(run: Store, config: RunConfig, number: int, min_score: float = 
     say(f"check labels: {sum(map(len, frames.values()))} frames of {len(frames)} clips by the model of round {number}")
     connect()
     evidence: list[Evidence] = []
-    with metrics.stage(run.root, "check labels", number), Progress("check labels", len(frames), "clip") as progress:
-        for row in run_pipeline(
+    with (
+        metrics.stage(run.root, "check labels", number),
+        Progress("check labels", len(frames), "clip") as progress,
+        run_pipeline(
             run,
             config.data.root,
             config.image,
@@ -60,7 +62,9 @@ def check_labels(run: Store, config: RunConfig, number: int, min_score: float = 
             finish=partial(_compare_all, run=run, config=config, frames=frames),
             size=pipeline_size(config.score, config.score.clips_per_batch, None, config.score.max_actors),
             max_attempts=config.score.max_attempts,
-        ):
+        ) as rows,
+    ):
+        for row in rows:
             evidence += pickle.loads(row["evidence"])
             progress.advance()
     return rank_suspects(evidence, min_score)

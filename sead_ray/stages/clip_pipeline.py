@@ -7,7 +7,8 @@ decoders and actors fit side by side on a machine with two cores.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -50,6 +51,7 @@ class Parts:
 REAL_PARTS = Parts()
 
 
+@contextmanager
 def run_pipeline(
     run: Store,
     data_root: str,
@@ -63,11 +65,12 @@ def run_pipeline(
     decoder: Decoder = "cpu",
     parts: Parts = REAL_PARTS,
     max_attempts: int = 3,
-) -> Iterator[dict[str, Any]]:
-    """Streams the clips `tokens` through decoding, the model and `finish`; yields what `finish` returned, unordered.
+) -> Generator[Iterator[dict[str, Any]]]:
+    """Streams the clips `tokens` through decoding, the model and `finish`; gives what `finish` returned, unordered.
 
     Decoders and `finish` run in CPU tasks beside the actors. An actor has its next batch at hand while it works. A clip
-    that fails `max_attempts` times, or with which workers die so often, comes to `finish` as a `Failure`.
+    that fails `max_attempts` times, or with which workers die so often, comes to `finish` as a `Failure`. With the
+    block everything that the pipeline holds of the cluster ends, whether it was done or not.
 
     Args:
         decoder: gpu: the CPU tasks only read the files, `work` sees no pixels of the clips.
@@ -77,6 +80,7 @@ def run_pipeline(
             what Ray says of it.
     """
     if not len(tokens):
+        yield iter(())
         return
     require_images_as_trained(run.read_json(f"{model_key}/{CARD}"), image, run.path(model_key))
     context = DataContext.get_current()
@@ -90,20 +94,22 @@ def run_pipeline(
     in_store = size if decoder == "cpu" else dataclasses.replace(size, lowers_clips=False)  # files are small
     store_bytes = ray.cluster_resources().get("object_store_memory", 0)
     clips_per_batch = clips_that_fit(first_clip(run), image, in_store, store_bytes)
-    attempts = open_desk(max_attempts)
-    read = parts.decode if decoder == "cpu" else load_encoded_clip
-    decoded = _decoded(ClipSource.of(run), tokens, (data_root, image, read, attempts), size)
-    made = (partial(parts.model, run.root, model_key), size.gpus_per_actor, precision, work, clips_per_batch, attempts)
-    modelled = _modelled(decoded, made, size, clips_per_batch, n_batches=-(-len(tokens) // clips_per_batch))
-    finished = modelled.map_batches(
-        finish_clips,
-        fn_args=[finish, attempts],
-        batch_format="pyarrow",
-        batch_size=_rows_a_part(len(tokens), clips_per_batch),
-        num_cpus=size.cpus_per_decoder,
-        **size.decoder_nodes,
-    )
-    yield from _rows(finished, size)
+    with open_desk(max_attempts) as attempts:
+        read = parts.decode if decoder == "cpu" else load_encoded_clip
+        decoded = _decoded(ClipSource.of(run), tokens, (data_root, image, read, attempts), size)
+        model = partial(parts.model, run.root, model_key)
+        made = (model, size.gpus_per_actor, precision, work, clips_per_batch, attempts)
+        modelled = _modelled(decoded, made, size, clips_per_batch, n_batches=-(-len(tokens) // clips_per_batch))
+        finished = modelled.map_batches(
+            finish_clips,
+            fn_args=[finish, attempts],
+            batch_format="pyarrow",
+            batch_size=_rows_a_part(len(tokens), clips_per_batch),
+            num_cpus=size.cpus_per_decoder,
+            **size.decoder_nodes,
+        )
+        with closing(_rows(finished, size)) as rows:
+            yield rows
 
 
 # Any: Ray's stubs know no function of map_batches that takes fn_args, and no pyarrow table of iter_batches.
@@ -146,7 +152,7 @@ def _modelled(decoded: Any, made: tuple[Any, ...], size: PipelineSize, clips_per
     )
 
 
-def _rows(finished: Any, size: PipelineSize) -> Iterator[dict[str, Any]]:
+def _rows(finished: Any, size: PipelineSize) -> Generator[dict[str, Any]]:
     """What `finish` returned, as it comes; errors in our words."""
     try:
         for table in finished.iter_batches(batch_size=None, batch_format="pyarrow"):

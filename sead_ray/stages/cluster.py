@@ -20,7 +20,7 @@ from sead_ray.errors import InputError
 
 # Ray ends workers that are idle for a second where no CPU is free. With fractional CPUs none ever is, and on a small
 # machine a third of the time went to starting workers anew, each with seconds of imports (docs/clusters.md).
-KEEP_IDLE_WORKERS = ("RAY_idle_worker_killing_time_threshold_ms", "60000")
+KEEP_IDLE_WORKERS = ("RAY_idle_worker_killing_time_threshold_ms", "600000")
 
 
 def connect() -> None:
@@ -94,6 +94,12 @@ def device_here(gpus: float) -> str:
             "this torch built for CUDA, and its driver new enough?"
         )
     return "cpu"
+
+
+def switch_threads_often() -> None:
+    """For a process that feeds a device: its thread gives up Python's lock with every call into torch, and by default
+    waits up to 5 ms each time to get it back while another thread loads data."""
+    sys.setswitchinterval(1e-4)
 
 
 def on_nodes(labels: Mapping[str, str], resources: Mapping[str, float]) -> dict[str, Any]:

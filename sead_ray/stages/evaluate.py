@@ -105,8 +105,9 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
     records: dict[str, list[FramePlanning]] = {name: [] for name in PLANNERS}
     perception: list[ClipPerception] = []
     clips_per_batch = config.evaluate.clips_per_batch or config.score.clips_per_batch
-    with Progress(stage, len(clips), "clip") as progress:
-        for row in run_pipeline(
+    with (
+        Progress(stage, len(clips), "clip") as progress,
+        run_pipeline(
             run,
             config.data.root,
             config.image,
@@ -116,7 +117,9 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
             finish=partial(_judge_all, run_root=run.root, config=config),
             size=pipeline_size(config.score, clips_per_batch, None, config.evaluate.max_actors),
             max_attempts=config.score.max_attempts,
-        ):
+        ) as rows,
+    ):
+        for row in rows:
             for name in PLANNERS:
                 records[name] += [FramePlanning.from_row(item) for item in row[name]]
             perception += pickle.loads(row["perception"])

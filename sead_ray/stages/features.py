@@ -57,8 +57,10 @@ def _extract(run: Store, config: RunConfig) -> None:
     pending = without(tokens, ledger.done())
     connect()
     done = len(tokens) - len(pending)
-    with Progress("start features", len(tokens), "clip", done=done) as progress, ledger.compacting():
-        for _ in run_pipeline(
+    with (
+        Progress("start features", len(tokens), "clip", done=done) as progress,
+        ledger.compacting(),
+        run_pipeline(
             run,
             config.data.root,
             config.image,
@@ -70,7 +72,9 @@ def _extract(run: Store, config: RunConfig) -> None:
                 config.score, config.score.clips_per_batch, config.score.min_actors, config.score.max_actors
             ),
             max_attempts=config.score.max_attempts,
-        ):
+        ) as finished,
+    ):
+        for _ in finished:
             progress.advance()
     failed: list[int] = []
     given_up: dict[str, str] = {}

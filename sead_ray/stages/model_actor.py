@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,14 +14,11 @@ from sead_ray.model.inference import InferenceModel, Precision, Wanted, precisio
 from sead_ray.model.weights import load_model
 from sead_ray.stages.attempts import Attempts, Failure
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip
-from sead_ray.stages.cluster import device_here
+from sead_ray.stages.cluster import device_here, switch_threads_often
 from sead_ray.stages.transport import pack, unpack
 from sead_ray.storage import Store
 
 BATCHES_AT_ACTOR = 2  # one computes, the other is on its way to the device
-# A thread that feeds the device gives up Python's lock with every call into torch; by default it would then wait for
-# 5 ms each time, while another thread packs or unpacks a batch.
-SWITCH_INTERVAL_S = 1e-4
 
 # What a model actor computes of a batch: (`InferenceModel`, version, clips, device) -> one picklable result a clip.
 ClipWork = Callable[[Any, str, Sequence[LoadedClip], str], list[Any]]
@@ -49,7 +45,7 @@ class ModelActor:
         clips_per_batch: int,
         attempts: Attempts,
     ) -> None:
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        switch_threads_often()
         self._device, self._work, self._attempts = device_here(gpus), work, attempts
         self._model, self._version = model(self._device, precision_on(self._device, precision))
         self._rows = clips_per_batch if self._device == "cuda" else None  # unchanging shapes run from a CUDA graph

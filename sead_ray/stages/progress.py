@@ -71,10 +71,12 @@ class Progress:
             self._say(f"{self.done}/{self.total} {self.unit}s in {seconds:.0f} s", seconds=round(seconds, 2))
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """`count` more are done; `note` is shown behind the numbers."""
+        """`count` more are done; fewer than none where work was lost. `note` is shown behind the numbers."""
         self.done += count
+        if count < 0:
+            self._first = None  # the rate counts anew
         before = self._first
-        if count and not before:
+        if count > 0 and not before:
             self._first = time.monotonic(), self.done
         if self._bar:
             self._bar.set_postfix_str(note, refresh=False)

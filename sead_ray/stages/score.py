@@ -129,8 +129,10 @@ def score_into(
     connect()
     size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)
     decoder = choose_decoder(run, config.data.root, config.image, score, size, len(tokens))
-    with Progress(name, len(tokens), "clip", done=len(tokens) - len(pending)) as progress, ledger.compacting():
-        for scored in run_pipeline(
+    with (
+        Progress(name, len(tokens), "clip", done=len(tokens) - len(pending)) as progress,
+        ledger.compacting(),
+        run_pipeline(
             run,
             config.data.root,
             config.image,
@@ -143,7 +145,9 @@ def score_into(
             decoder=decoder,
             parts=parts,
             max_attempts=score.max_attempts,
-        ):
+        ) as scored_clips,
+    ):
+        for scored in scored_clips:
             progress.advance()
             tell(scored)
     return decoder

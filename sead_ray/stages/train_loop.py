@@ -25,6 +25,7 @@ from sead_ray.errors import FencedError, InputError
 from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
 from sead_ray.stages import layout
+from sead_ray.stages.cluster import switch_threads_often
 from sead_ray.stages.feed import DeviceFeed
 from sead_ray.stages.lease import require_lease
 from sead_ray.stages.loader import BatchLoader, Draw, loader_workers
@@ -33,15 +34,15 @@ from sead_ray.stages.start_up import StartUp
 from sead_ray.stages.train_data import load_dataset
 from sead_ray.storage import Store
 from sead_ray.training.augment import draw
-from sead_ray.training.batch import TrainingBatch
-from sead_ray.training.criterion import VADCriterion
-from sead_ray.training.forward import TrainForward, blank_inputs, lay_out, precision_on, predictions
+from sead_ray.training.batch import BatchTargets, TrainingBatch
+from sead_ray.training.criterion import Predictions, VADCriterion
+from sead_ray.training.forward import TrainForward, blank_inputs, lay_out, precision_on, predictions, trains_norms
 from sead_ray.training.optim import build_optimizer, build_scheduler
+from sead_ray.training.recorded_criterion import RecordedCriterion
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY = 10  # optimiser steps
-WORTH_RECORDING = 4  # epochs, for the last batch of an epoch, which is smaller
 PROGRESS_EVERY_S = 2.0
 MODEL = "model"  # folder of the weights in a checkpoint
 
@@ -72,6 +73,7 @@ def _train(arguments: dict[str, Any]) -> None:
         # Sums of several threads have no fixed order.
         torch.set_num_threads(1 if config.train.deterministic else max(1, (os.cpu_count() or 1) // world))
     else:
+        switch_threads_often()
         torch.cuda.set_device(device)  # before anything is recorded there
         torch.backends.cudnn.benchmark = not config.train.deterministic  # batches keep their shape
     if config.train.deterministic:
@@ -94,10 +96,7 @@ def exchanging(forward: TrainForward) -> nn.Module:
     """The module, exchanging gradients with other workers where there are any: while the backward pass goes on,
     unless that is replayed from a recording, whose gradients are all there at its end.
     """
-    trains_norms = any(
-        isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training for part in forward.modules()
-    )
-    settings = {"gradient_as_bucket_view": True, "broadcast_buffers": trains_norms}
+    settings = {"gradient_as_bucket_view": True, "broadcast_buffers": trains_norms(forward)}
     return ray.train.torch.prepare_model(forward, move_to_device=False, parallel_strategy_kwargs=settings)
 
 
@@ -125,7 +124,7 @@ class _Trainer:
         self.model: VAD = build_model(config.model).to(device)
         self.forward = TrainForward(self.model, precision_on(device, config.train.precision)).train()
         lay_out(self.model, self.forward.precision, device)
-        self.criterion = VADCriterion(config.train.loss_preset)
+        self.criterion = RecordedCriterion(VADCriterion(config.train.loss_preset))
         self.optimizer = build_optimizer(self.model, config.train, config.model.backbone_weights is not None)
         total_steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
         self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
@@ -204,40 +203,38 @@ class _Trainer:
             yield replace(batch, weight=weight, draws=draws)
 
     def _record(self) -> None:
-        """CUDA graphs for the batches that come often; what cannot be recorded runs as it is."""
+        """CUDA graphs for the network and the losses; what cannot be recorded runs as it is."""
         if self.device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
             return
-        steps, size = self.schedule["steps_per_epoch"], self.schedule["global_batch"]
-        order = range(len(self.dataset))
-        sizes = {max(1, len(shard(order, 0, size, self.rank, self.world)))}
-        if self.schedule["epochs"] >= WORTH_RECORDING:
-            sizes.add(max(1, len(shard(order, steps - 1, size, self.rank, self.world))))
-        geometry, train = self.dataset.image_geometry, self.config.train
-        for samples in sorted(sizes, reverse=True):
-            inputs = blank_inputs(train.queue_length, samples, geometry, train.augment, self.device)
-            before = torch.cuda.memory_reserved(self.device)
-            try:
-                self.forward.record(inputs, geometry.height)
-            except RuntimeError as error:
-                logger.warning("batches of %d samples run without CUDA graphs: %s", samples, error)
-                torch.cuda.empty_cache()
-            free, _ = torch.cuda.mem_get_info(self.device)
-            if free < torch.cuda.memory_reserved(self.device) - before:
-                return
+        order, size, geometry = range(len(self.dataset)), self.schedule["global_batch"], self.dataset.image_geometry
+        steps = (0, self.schedule["steps_per_epoch"] - 1)  # an epoch's last batch may be smaller
+        sizes = sorted({max(1, len(shard(order, step, size, self.rank, self.world))) for step in steps}, reverse=True)
+        train, height = self.config.train, geometry.height
+        try:
+            for samples in sizes:
+                inputs = blank_inputs(train.queue_length, samples, geometry, train.augment, self.device)
+                if samples == sizes[0]:
+                    self.forward.record(inputs, height)
+                images, lidar2img, can_bus, *draws = inputs
+                found = self.forward(images, lidar2img, can_bus, height, *draws)
+                blank = BatchTargets.blank(samples).to(self.device)
+                self.criterion.record(Predictions(*(part.nan_to_num() for part in found)), blank)
+        except RuntimeError as error:
+            logger.warning("batches of %d samples run without CUDA graphs: %s", samples, error)
+            torch.cuda.empty_cache()
 
     def _step_seed(self, number: int) -> int:
         return np.random.SeedSequence([self.seed, number, self.rank]).generate_state(1)[0].item()
 
     def _train_step(self, batch: TrainingBatch) -> None:
         torch.manual_seed(self._step_seed(self._number))  # dropout
-        losses = self.criterion(predictions(self.parallel, batch), batch.targets)
-        terms = torch.stack(list(losses.values()))
+        terms = self.criterion(predictions(self.parallel, batch), batch.targets)
         self.optimizer.zero_grad(set_to_none=True)
         (terms.sum() * batch.weight).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
-        self.losses = list(losses), terms.detach() * (batch.weight / self.world)
+        self.losses = self.criterion.names, terms.detach() * (batch.weight / self.world)
 
     def _log_when_due(self) -> None:
         """All ranks come here: what is logged is the mean over the global batch, whatever their number."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sead_ray.nuscenes.dataset import DrivingBatch
+from sead_ray.records import FUTURE_STEPS, MAP_POINTS
 from sead_ray.targets import MAP_ORDERS, FrameTargets
 from sead_ray.training.augment import Draws
 from sead_ray.training.losses import encode_boxes
@@ -68,6 +69,22 @@ class BatchTargets:
             line_index=_padded_index(n_lines),
         )
         return targets.to(device)
+
+    @classmethod
+    def blank(cls, samples: int) -> BatchTargets:
+        """Of frames in which nobody is near."""
+        frame = FrameTargets(
+            boxes=np.zeros((0, 9), np.float32),
+            labels=np.zeros(0, np.int64),
+            attributes=np.zeros((0, 34), np.float32),
+            map_points=np.zeros((0, MAP_ORDERS, MAP_POINTS, 2), np.float32),
+            map_labels=np.zeros(0, np.int64),
+            ego_future=np.zeros((FUTURE_STEPS, 2), np.float32),
+            ego_future_mask=np.zeros(FUTURE_STEPS, np.float32),
+            command=0,
+            future_valid=False,
+        )
+        return cls.from_frames([frame] * samples)
 
     def to(self, device: torch.device | str) -> BatchTargets:
         """Not blocking, where the memory is page-locked."""

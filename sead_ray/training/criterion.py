@@ -5,7 +5,7 @@ It knows only a `VADOutput` and targets: the model never sees a label, the crite
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -74,6 +74,26 @@ class BatchMatches:
     orders: Tensor  # (L, B, M, G)
 
 
+@dataclass(frozen=True)
+class Assigned:
+    """What each query shall predict: all that the terms read of labels, in shapes that a batch's size alone decides.
+
+    A query without a target has that of another one, or zeros.
+    """
+
+    agents: Matches
+    labels: Tensor  # (L, B, N)
+    box_codes: Tensor  # (L, B, N, 10)
+    futures: Tensor  # (B, N, T, 2) by the last layer's matches
+    future_masks: Tensor  # (B, N, T)
+    lines: Matches
+    line_labels: Tensor  # (L, B, M)
+    line_points_m: Tensor  # (L, B, M, P, 2) in the order that is nearest to the prediction
+    ego_future: Tensor  # (B, T, 2)
+    ego_mask: Tensor  # (B, T)
+    command: Tensor  # (B,)
+
+
 class VADCriterion:
     """`VADCriterion(preset)(output, targets)`: named, weighted terms, each a scalar; their sum is the loss.
 
@@ -103,15 +123,38 @@ class VADCriterion:
             FloatingPointError: the outputs are not finite.
         """
         device = output.class_logits.device
+        batch = targets if isinstance(targets, BatchTargets) else BatchTargets.from_frames(targets, device)
         with torch.autocast(device.type, enabled=False):
             found = Predictions.of(output)
-            batch = targets if isinstance(targets, BatchTargets) else BatchTargets.from_frames(targets, device)
-            matches = self.match(found, batch)
-            layers = self._agent_terms(found, batch, matches.agents) | self._map_terms(found, batch, matches)
-            terms = _by_layer({name: _batch_mean(values) for name, values in layers.items()})
-            terms.update(self._motion_terms(found, batch, matches.agents))
-            terms.update(self._planning_terms(found, batch))
-        return terms
+            return self.terms(found, self.assign(found, batch))
+
+    def assign(self, found: Predictions, batch: BatchTargets) -> Assigned:
+        """Labels by query. The one part of the criterion that waits for the device, for the matching.
+
+        Raises:
+            FloatingPointError: the predictions are not finite.
+        """
+        matches = self.match(found, batch)
+        agents, lines = matches.agents, matches.lines
+        return Assigned(
+            agents=agents,
+            labels=_rows(batch.labels, agents.flat_target),
+            box_codes=_rows(batch.box_codes, agents.flat_target),
+            futures=_rows(batch.futures, agents.flat_target[-1]),
+            future_masks=_rows(batch.future_masks, agents.flat_target[-1]),
+            lines=lines,
+            line_labels=_rows(batch.line_labels, lines.flat_target),
+            line_points_m=_nearest_order(batch.line_points_m, matches),
+            ego_future=batch.ego_future,
+            ego_mask=batch.ego_mask,
+            command=batch.command,
+        )
+
+    def terms(self, found: Predictions, wanted: Assigned) -> dict[str, Tensor]:
+        """The named, weighted terms. Nothing in them waits for the device, and no shape depends on the labels."""
+        layers = self._agent_terms(found, wanted) | self._map_terms(found, wanted)
+        terms = _by_layer({name: _batch_mean(values) for name, values in layers.items()})
+        return terms | self._motion_terms(found, wanted) | self._planning_terms(found, wanted)
 
     def match(self, output: VADOutput | Predictions, batch: BatchTargets) -> BatchMatches:
         """Assigns targets to queries, each layer and sample alone; no gradient."""
@@ -135,39 +178,38 @@ class VADCriterion:
             found = match([agents, lines], [batch.n_agents, batch.n_lines], agents.device)
         return BatchMatches(found[0], found[1], orders)
 
-    def _agent_terms(self, output: Predictions, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
-        labels = batch.labels[matches.flat_target]
+    def _agent_terms(self, output: Predictions, wanted: Assigned) -> dict[str, Tensor]:
+        classes = losses.classification_loss(output.class_logits, wanted.labels, wanted.agents)
         return {
-            "loss_cls": self.weights.cls * losses.classification_loss(output.class_logits, labels, matches),
-            "loss_bbox": self.weights.bbox * losses.box_loss(output.boxes, batch.box_codes, matches),
+            "loss_cls": self.weights.cls * classes,
+            "loss_bbox": self.weights.bbox * losses.box_loss(output.boxes, wanted.box_codes, wanted.agents),
         }
 
-    def _map_terms(self, output: Predictions, batch: BatchTargets, matches: BatchMatches) -> dict[str, Tensor]:
-        labels = batch.line_labels[matches.lines.flat_target]
-        target_m = losses.nearest_order(matches.orders, batch.line_points_m, matches.lines)
-        target = losses.normalise_points(target_m, self.pc_range)
+    def _map_terms(self, output: Predictions, wanted: Assigned) -> dict[str, Tensor]:
+        target = losses.normalise_points(wanted.line_points_m, self.pc_range)
         points_m = losses.denormalise_points(output.map_points, self.pc_range)
-        classes = losses.classification_loss(output.map_class_logits, labels, matches.lines)
+        classes = losses.classification_loss(output.map_class_logits, wanted.line_labels, wanted.lines)
+        points = losses.map_points_loss(output.map_points, target, wanted.lines)
+        direction = losses.map_direction_loss(points_m, wanted.line_points_m, wanted.lines)
         return {
             "loss_map_cls": self.weights.map_cls * classes,
             "loss_map_bbox": torch.zeros_like(classes),
             "loss_map_iou": torch.zeros_like(classes),
-            "loss_map_pts": self.weights.map_pts * losses.map_points_loss(output.map_points, target, matches.lines),
-            "loss_map_dir": self.weights.map_dir * losses.map_direction_loss(points_m, target_m, matches.lines),
+            "loss_map_pts": self.weights.map_pts * points,
+            "loss_map_dir": self.weights.map_dir * direction,
         }
 
-    def _motion_terms(self, output: Predictions, batch: BatchTargets, matches: Matches) -> dict[str, Tensor]:
-        last = replace(matches, query=matches.query[-1:], flat_target=matches.flat_target[-1:])
+    def _motion_terms(self, output: Predictions, wanted: Assigned) -> dict[str, Tensor]:
         offsets, choice = losses.trajectory_losses(
-            output.mode_offsets, output.mode_logits, batch.futures, batch.future_masks, last
+            output.mode_offsets, output.mode_logits, wanted.futures, wanted.future_masks, wanted.agents
         )
         return {
             "loss_traj": _batch_mean(self.weights.traj * offsets)[0],
             "loss_traj_cls": _batch_mean(self.weights.traj_cls * choice)[0],
         }
 
-    def _planning_terms(self, output: Predictions, batch: BatchTargets) -> dict[str, Tensor]:
-        plan, mask = planning_losses.select_plan(output.plans_m, batch.command), batch.ego_mask
+    def _planning_terms(self, output: Predictions, wanted: Assigned) -> dict[str, Tensor]:
+        plan, mask = planning_losses.select_plan(output.plans_m, wanted.command), wanted.ego_mask
         lines_m = losses.denormalise_points(output.map_points[-1], self.pc_range)
         line_scores = output.map_class_logits[-1].sigmoid()
         collision = planning_losses.collision_loss(
@@ -178,7 +220,7 @@ class VADCriterion:
             output.mode_logits.sigmoid(),
             mask,
         )
-        imitation = planning_losses.imitation_loss(output.plans_m, batch.ego_future, mask, batch.command)
+        imitation = planning_losses.imitation_loss(output.plans_m, wanted.ego_future, mask, wanted.command)
         boundary = planning_losses.boundary_loss(plan, lines_m, line_scores, mask)
         direction = planning_losses.direction_loss(plan, lines_m, line_scores, mask)
         return {
@@ -192,6 +234,23 @@ class VADCriterion:
 def _batch_mean(values: Tensor) -> Tensor:
     """Mean over the last dimension, the samples; a sample's NaN counts as 0."""
     return values.nan_to_num().mean(dim=-1)
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """`table[index]`; zeros of a table without a row."""
+    return table[index] if len(table) else table.new_zeros(*index.shape, *table.shape[1:])
+
+
+def _nearest_order(points_m: Tensor, matches: BatchMatches) -> Tensor:
+    """(L, B, M, P, 2) each line query's target, in the point order that is nearest to its prediction.
+
+    Args:
+        points_m: (all targets, O, P, 2).
+    """
+    if not len(points_m):
+        return points_m.new_zeros(*matches.lines.target.shape, *points_m.shape[2:])
+    order = torch.gather(matches.orders, -1, matches.lines.target[..., None])[..., 0]
+    return points_m[matches.lines.flat_target, order]
 
 
 def _by_layer(terms: dict[str, Tensor]) -> dict[str, Tensor]:

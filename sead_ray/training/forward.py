@@ -26,6 +26,9 @@ from sead_ray.training.images import prepare_images
 Precision = Literal["fp32", "bf16"]
 CAN_VALUES = 18
 OUTPUTS = tuple(field.name for field in fields(Predictions))
+# Which dimension of each is the samples.
+INPUT_SAMPLES = (1, 1, 1, 1, 0, 0)
+OUTPUT_SAMPLES = tuple(0 if name in ("mode_offsets", "mode_logits", "plans_m") else 1 for name in OUTPUTS)
 WARM_UP = 3  # runs before a recording: cuDNN chooses its kernels, Triton compiles its own
 
 
@@ -54,16 +57,24 @@ class TrainForward(nn.Module):
         super().__init__()
         self.model = model
         self.precision = precision
-        self._recorded: dict[Any, Any] = {}
+        self._recorded: dict[Any, tuple[int, Any]] = {}
+        self._trains_norms = trains_norms(model)
 
     def forward(
         self, images: Tensor, lidar2img: Tensor, can_bus: Tensor, valid_height: int, *draws: Tensor
     ) -> tuple[Tensor, ...]:
         """images (Q, B, K, H, W, 3) uint8; lidar2img (Q, B, K, 4, 4); can_bus (Q, B, 18); draws: of `augment.Draws`,
         or none."""
-        inputs = (images, lidar2img, can_bus, *draws)
-        recorded = self._recorded.get(_key(inputs, valid_height)) if self.training else None
-        return recorded(*inputs) if recorded else self.run(*inputs, valid_height=valid_height)
+        inputs, samples = (images, lidar2img, can_bus, *draws), images.shape[1]
+        size, recorded = self._recorded.get(_kind(inputs, valid_height), (0, None))
+        if not self.training or recorded is None or samples > size or (samples < size and self._trains_norms):
+            return self.run(*inputs, valid_height=valid_height)
+        if samples == size:
+            return recorded(*inputs)
+        # An epoch's last batch: filled up with its last sample, whose copies nobody reads, so that none has a gradient.
+        chosen = torch.arange(size, device=images.device).clamp(max=samples - 1)
+        filled = (part.index_select(dim, chosen) for part, dim in zip(inputs, INPUT_SAMPLES))
+        return tuple(part.narrow(dim, 0, samples) for part, dim in zip(recorded(*filled), OUTPUT_SAMPLES))
 
     def run(
         self, images: Tensor, lidar2img: Tensor, can_bus: Tensor, *draws: Tensor, valid_height: int
@@ -99,6 +110,7 @@ class TrainForward(nn.Module):
     def record(self, inputs: tuple[Tensor, ...], valid_height: int) -> None:
         """Records forward and backward on CUDA for inputs (`inputs_of`) of this shape, whatever they hold.
 
+        Smaller batches use the recording too, but with batch norms that train, which would count what fills them up.
         Must come before the module is wrapped for a gradient exchange, and while no other thread uses CUDA.
         """
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]  # batch norms count what they see
@@ -110,7 +122,8 @@ class TrainForward(nn.Module):
         finally:
             for buffer, before in buffers:
                 buffer.copy_(before)
-        self._recorded[_key(inputs, valid_height)] = recorded
+        self._trains_norms = trains_norms(self)
+        self._recorded[_kind(inputs, valid_height)] = inputs[0].shape[1], recorded
 
     def _autocast(self) -> AbstractContextManager[None]:
         kind = next(self.model.parameters()).device.type
@@ -163,5 +176,12 @@ class _Program(nn.Module):
         return self.__dict__["owner"].run(*inputs, valid_height=self.valid_height)
 
 
-def _key(inputs: tuple[Tensor, ...], valid_height: int) -> tuple[Any, ...]:
-    return (valid_height, *(tuple(part.shape) for part in inputs))
+def trains_norms(module: nn.Module) -> bool:
+    """Whether it has batch norms in training mode."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training for part in module.modules())
+
+
+def _kind(inputs: tuple[Tensor, ...], valid_height: int) -> tuple[Any, ...]:
+    """The shapes without the number of samples."""
+    shapes = ((*part.shape[:dim], *part.shape[dim + 1 :]) for part, dim in zip(inputs, INPUT_SAMPLES))
+    return (valid_height, *shapes)

@@ -1,12 +1,15 @@
 """Detection, map and motion losses of VAD, each the mean over samples of what upstream computes for a batch of one.
 
 Every function returns one number for each layer and sample, (L, B), already divided by the sample's number of
-matched pairs; the criterion weights, and averages over B. Samples never mix.
+matched pairs; the criterion weights, and averages over B. Samples never mix. Targets come by query, whatever those of a
+query without one hold: no shape depends on how many targets there are, and nothing waits for a GPU.
 
-Shape legend: see `matching`; K matched pairs, R modes, T steps.
+Shape legend: see `matching`; N queries, of agents or of map lines; R modes, T steps.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -54,38 +57,27 @@ def classification_loss(logits: Tensor, labels: Tensor, matches: Matches) -> Ten
 
     Args:
         logits: (L, B, N, classes).
-        labels: (L, K) class of each matched pair.
+        labels: (L, B, N) class of each query's target.
     """
-    targets = torch.zeros_like(logits)
-    targets[(*_pair_index(matches), labels)] = 1.0
+    of_class = labels[..., None] == torch.arange(logits.shape[-1], device=logits.device)
+    targets = (of_class & matches.matched[..., None]).to(logits.dtype)
     return focal_loss(logits, targets).sum(dim=(-1, -2)) / matches.positives
 
 
 def box_loss(boxes: Tensor, box_codes: Tensor, matches: Matches) -> Tensor:
-    """(L, B) weighted L1 of the ten box codes. boxes: (L, B, N, 10); box_codes: (all targets, 10)."""
-    difference = (boxes[_pair_index(matches)] - box_codes[matches.flat_target]).abs()
+    """(L, B) weighted L1 of the ten box codes. boxes, box_codes: (L, B, N, 10)."""
+    difference = (boxes - box_codes).abs()
     return _mean_over_positives((difference * constant(BOX_CODE_WEIGHTS, boxes)).sum(-1), matches)
 
 
-def nearest_order(points_order: Tensor, orders: Tensor, matches: Matches) -> Tensor:
-    """(L, K, P, 2) each pair's target points in the order that is nearest to its prediction.
-
-    Args:
-        points_order: (L, B, M, G) from `matching.map_costs`.
-        orders: (all targets, O, P, 2).
-    """
-    order = points_order[(*_pair_index(matches), matches.target)]
-    return orders[matches.flat_target, order]
-
-
 def map_points_loss(points: Tensor, targets: Tensor, matches: Matches) -> Tensor:
-    """(L, B) summed L1 of normalised points (VAD: PtsL1Loss). points: (L, B, M, P, 2); targets: (L, K, P, 2)."""
-    return _mean_over_positives((points[_pair_index(matches)] - targets).abs().sum(dim=(-1, -2)), matches)
+    """(L, B) summed L1 of normalised points (VAD: PtsL1Loss). points, targets: (L, B, N, P, 2)."""
+    return _mean_over_positives((points - targets).abs().sum(dim=(-1, -2)), matches)
 
 
 def map_direction_loss(points_m: Tensor, targets_m: Tensor, matches: Matches) -> Tensor:
     """(L, B) 1 - cosine between the segments of a line and of its target, both in metres (VAD: PtsDirCosLoss)."""
-    segments = points_m[_pair_index(matches)].diff(dim=-2)
+    segments = points_m.diff(dim=-2)
     flat_segments, flat_targets = segments.reshape(-1, 2), targets_m.diff(dim=-2).reshape(-1, 2)
     same_direction = flat_segments.new_ones(flat_segments.shape[0])
     flat = F.cosine_embedding_loss(flat_segments, flat_targets, same_direction, reduction="none")
@@ -93,51 +85,42 @@ def map_direction_loss(points_m: Tensor, targets_m: Tensor, matches: Matches) ->
 
 
 def nearest_mode(futures: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """(K,) the mode whose last position is nearest to the target's.
+    """(...) the mode whose last position is nearest to the target's.
 
     Only the last step counts, times its mask: where it is unknown every distance is 0 and mode 0 is taken
     (VAD: get_best_fut_preds).
 
     Args:
-        futures: (K, R, T, 2) per-step offsets; targets: (K, T, 2); mask: (K, T).
+        futures: (..., R, T, 2) per-step offsets; targets: (..., T, 2); mask: (..., T).
     """
-    distance = torch.linalg.norm(targets.cumsum(-2)[:, None, -1] - futures.detach().cumsum(-2)[:, :, -1], dim=-1)
-    return (distance * mask[:, -1:]).nan_to_num().argmin(dim=-1)
+    ends = futures.detach().cumsum(-2)[..., -1, :]
+    distance = torch.linalg.norm(targets.cumsum(-2)[..., None, -1, :] - ends, dim=-1)
+    return (distance * mask[..., -1:]).nan_to_num().argmin(dim=-1)
 
 
 def trajectory_losses(
     mode_offsets: Tensor, mode_logits: Tensor, futures: Tensor, masks: Tensor, matches: Matches
 ) -> tuple[Tensor, Tensor]:
-    """(1, B) L1 of the nearest mode's offsets, and (1, B) focal loss of its choice, on the last layer's pairs.
+    """(1, B) L1 of the nearest mode's offsets, and (1, B) focal loss of its choice, by the last layer's matches.
 
     Args:
         mode_offsets: (B, N, R, 2 T); mode_logits: (B, N, R).
-        futures: (all targets, T, 2) per-step offsets; masks: (all targets, T).
-        matches: of the last layer alone, L = 1.
+        futures: (B, N, T, 2) per-step offsets of each query's target; masks: (B, N, T).
     """
-    sample, query, target = matches.sample, matches.query[0], matches.flat_target[0]
-    target_offsets, mask = futures[target], masks[target]
-    predicted = mode_offsets[sample, query].unflatten(-1, (-1, 2))
-    mode = nearest_mode(predicted, target_offsets, mask)
-    best = predicted[torch.arange(len(mode), device=mode.device), mode]
-    difference = ((best - target_offsets).abs() * mask[..., None]).sum(dim=(-1, -2))
-    choice = torch.zeros_like(mode_logits)
-    choice[sample, query, mode] = 1.0
-    choice_loss = focal_loss(mode_logits, choice).sum(dim=(-1, -2)) / matches.positives
-    return _mean_over_positives(difference[None], matches), choice_loss[None]
+    predicted = mode_offsets.unflatten(-1, (-1, 2))
+    mode = nearest_mode(predicted, futures, masks)
+    index = mode[..., None, None, None].expand(-1, -1, 1, *predicted.shape[-2:])
+    best = torch.gather(predicted, 2, index)[:, :, 0]
+    difference = ((best - futures).abs() * masks[..., None]).sum(dim=(-1, -2))
+    choice_loss = classification_loss(mode_logits[None], mode[None], _last(matches))
+    return _mean_over_positives(difference[None], _last(matches)), choice_loss
 
 
-def _pair_index(matches: Matches) -> tuple[Tensor, Tensor, Tensor]:
-    """Index of the matched queries in a (L, B, N, ...) tensor, giving (L, K, ...)."""
-    layers = torch.arange(matches.query.shape[0], device=matches.query.device)[:, None]
-    return layers, matches.sample[None], matches.query
+def _last(matches: Matches) -> Matches:
+    """Of the last layer alone, L = 1."""
+    return replace(matches, **{name: getattr(matches, name)[-1:] for name in ("matched", "target", "flat_target")})
 
 
 def _mean_over_positives(values: Tensor, matches: Matches) -> Tensor:
-    """(L, K) values of pairs to (L, B): the sum of each sample over its number of pairs.
-
-    By a mask and not `index_add`, whose order of summation changes from run to run on a GPU.
-    """
-    samples = torch.arange(len(matches.positives), device=values.device)
-    own = matches.sample[:, None] == samples
-    return torch.where(own, values[..., None], 0.0).sum(dim=1) / matches.positives
+    """(L, B, N) values of queries to (L, B): the sum over those with a target, by the sample's number of pairs."""
+    return torch.where(matches.matched, values, 0.0).sum(dim=-1) / matches.positives

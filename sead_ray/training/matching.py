@@ -4,7 +4,7 @@ Costs of all layers and samples are computed in one batch on the device and cros
 mix: each (layer, sample) pair is an assignment problem of its own.
 
 Shape legend: L decoder layers, B samples, N agent queries, M map queries, G targets of a sample (padded to the
-largest), O point orders, P points, D = 2 P.
+largest), O point orders, P points.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ MATCHED_BOX_CODES = 8  # velocities are not matched on (VAD: hungarian_assigner_
 
 @dataclass(frozen=True)
 class Matches:
-    """Matched pairs of all layers. K = sum over samples of min(queries, targets), the same in every layer.
+    """The target of every query in every layer, in a shape that does not depend on how many targets there are.
 
     Attributes:
-        sample: (K,) index of the sample in the batch.
-        query: (L, K) index of the query in its sample.
-        target: (L, K) index of the target in its sample.
-        flat_target: (L, K) index of the target in the targets of all samples, one after the other.
+        matched: (L, B, N) whether the query has a target.
+        target: (L, B, N) index of the target in its sample; 0 without one.
+        flat_target: (L, B, N) index of the target in the targets of all samples, one after the other; 0 without one.
         positives: (B,) matched pairs of each sample, at least 1: what its sums are divided by (VAD: avg_factor).
     """
 
-    sample: Tensor
-    query: Tensor
+    matched: Tensor
     target: Tensor
     flat_target: Tensor
     positives: Tensor
@@ -115,7 +113,7 @@ def match(costs: list[Tensor], counts: list[list[int]], device: torch.device) ->
         packed = packed.pin_memory().to(device, non_blocking=True)
     on_device = [chunk.reshape(part.shape) for chunk, part in zip(packed.split([p.size for p in parts]), parts)]
     return [
-        Matches(pairs[3, 0], pairs[0], pairs[1], pairs[2], positive)
+        Matches(pairs[1] >= 0, pairs[0], pairs[1].clamp(min=0), positive)
         for pairs, positive in zip(on_device[: len(costs)], on_device[len(costs) :])
     ]
 
@@ -131,13 +129,12 @@ def _on_host(costs: Tensor) -> NDArray[np.float32]:
 
 
 def _assign(costs: NDArray[np.float32], counts: list[int]) -> NDArray[np.int64]:
-    """(4, L, K): query, target, flat target and sample of each pair."""
+    """(2, L, B, N): each query's target in its sample, 0 without one, and among all targets, -1 without one."""
     starts = np.concatenate([[0], np.cumsum(counts)])
-    layers = []
-    for layer in costs:
-        pairs = []
-        for sample, (cost, count) in enumerate(zip(layer, counts)):
-            query, target = linear_sum_assignment(cost[:, :count])
-            pairs.append(np.stack([query, target, target + starts[sample], np.full_like(query, sample)]))
-        layers.append(np.concatenate(pairs, axis=1))
-    return np.stack(layers, axis=1).astype(np.int64)
+    pairs = np.zeros((2, *costs.shape[:3]), np.int64)
+    pairs[1] = -1
+    for layer, sample in np.ndindex(*costs.shape[:2]):
+        query, target = linear_sum_assignment(costs[layer, sample, :, : counts[sample]])
+        pairs[0, layer, sample, query] = target
+        pairs[1, layer, sample, query] = target + starts[sample]
+    return pairs

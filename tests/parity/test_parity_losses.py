@@ -85,23 +85,19 @@ def test_loss_is_upstreams(archive: Archive, name: str) -> None:
     assert value == pytest.approx(upstream_losses(archive)[name], rel=LOSS_RTOL, abs=max(LOSS_ATOL, slack))
 
 
-def found_match(name: str, matches: BatchMatches, queries: dict[str, int], lines: int) -> torch.Tensor:
+def found_match(name: str, matches: BatchMatches, lines: int) -> torch.Tensor:
     """Matches of a batch of one as upstream writes them: for each query 0, or 1 + the index of its target."""
     layer = int(name.rsplit("layer", 1)[1])
     if name.startswith("map_order"):
         return matches.orders[layer, 0, :, :lines]
     part = matches.agents if name.startswith("det") else matches.lines
-    assigned = torch.zeros(queries[name[:3]], dtype=torch.int64)
-    assigned[part.query[layer]] = part.target[layer] + 1
-    return assigned
+    return torch.where(part.matched[layer, 0], part.target[layer, 0] + 1, 0)
 
 
 def compare_match(archive: Archive, name: str, matches: BatchMatches) -> torch.Tensor:
     """(n, ...) places that differ."""
-    size = vad(archive).size
-    queries = {"det": size.agent_queries, "map": size.map_instances}
     expected = torch.from_numpy(archive.array(FILE, name).astype(np.int64))
-    found = found_match(name, matches, queries, len(archive.inputs["map_labels"]))
+    found = found_match(name, matches, len(archive.inputs["map_labels"]))
     assert found.shape == expected.shape
     return (found != expected).nonzero()
 

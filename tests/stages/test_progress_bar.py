@@ -8,6 +8,11 @@ import re
 import subprocess
 import sys
 import termios
+import time
+
+import pytest
+
+from sead_ray.stages.progress import Progress
 
 SCRIPT = """
 import time
@@ -64,3 +69,14 @@ def test_a_narrow_terminal_does_not_break_the_bar() -> None:
     bars = re.findall(r"score round 1: +\d+%[^\r\n]*", in_terminal(width))
     assert bars
     assert all(len(bar) <= width for bar in bars)
+
+
+def test_work_that_was_lost_starts_the_rate_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    """A training that goes on from an earlier checkpoint."""
+    with Progress("train round 0", 200, "step", every_s=0.0) as progress:
+        for step in (60, 61, 8, 9, 10):
+            progress.advance(step - progress.done)
+            time.sleep(0.01)
+    lines = [line.partition("steps")[2] for line in capsys.readouterr().err.splitlines()[1:-1]]
+    assert lines[0] == lines[2] == lines[3] == ""
+    assert all(re.fullmatch(r", [\d.]+/s, \d+ s left", line) for line in (lines[1], lines[4]))

@@ -80,9 +80,9 @@ def test_a_task_that_is_ended_by_its_clip_gives_it_up(ray_cluster: None) -> None
 
         return attempts.run("decoding", [(token, None)], work)
 
-    attempts = open_desk(most=1)
     task = ray.remote(max_retries=-1, num_cpus=0.5)(decode)
-    answers = ray.get([task.remote(token, attempts) for token in ("fine", "deadly")], timeout=120)
+    with open_desk(most=1) as attempts:
+        answers = ray.get([task.remote(token, attempts) for token in ("fine", "deadly")], timeout=120)
     assert answers[0] == [("fine", "decoded")]
     ((token, failure),) = answers[1]
     assert token == "deadly"
@@ -102,7 +102,8 @@ def test_of_several_clips_in_a_task_the_one_that_ends_it_is_given_up(ray_cluster
         return list(attempts.each("decoding", [(token, token) for token in tokens], work))
 
     task = ray.remote(max_retries=-1, num_cpus=0.5)(decode)
-    answers = dict(ray.get(task.remote(["before", "deadly", "after"], open_desk(most=2)), timeout=120))
+    with open_desk(most=2) as attempts:
+        answers = dict(ray.get(task.remote(["before", "deadly", "after"], attempts), timeout=120))
     assert list(answers) == ["before", "deadly", "after"]
     assert isinstance(answers["deadly"], Failure)
     assert "died 2 times while it was decoding clip deadly" in answers["deadly"].reason

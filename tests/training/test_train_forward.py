@@ -123,9 +123,8 @@ def test_matches_are_those_of_each_sample_and_layer_alone() -> None:
         one = Predictions(**{name: _only(sample, name, value) for name, value in vars(found).items()})
         alone = criterion.match(one, BatchTargets.from_frames([frame]))
         for ours, theirs in ((together.agents, alone.agents), (together.lines, alone.lines)):
-            mine = ours.sample == sample
-            assert torch.equal(ours.query[:, mine], theirs.query)
-            assert torch.equal(ours.target[:, mine], theirs.target)
+            assert torch.equal(ours.matched[:, sample], theirs.matched[:, 0])
+            assert torch.equal(ours.target[:, sample], theirs.target[:, 0])
 
 
 def test_a_queue_of_one_has_no_history() -> None:

@@ -242,7 +242,9 @@ def test_matching_equals_brute_force():
                 sum(cost[query, target].item() for target, query in enumerate(queries))
                 for queries in itertools.permutations(range(len(cost)), 3)
             )
-            assert cost[matches.query[layer], matches.target[layer]].sum().item() == pytest.approx(cheapest, rel=1e-5)
+            query = matches.matched[layer, 0].nonzero()[:, 0]
+            found_cost = cost[query, matches.target[layer, 0, query]].sum().item()
+            assert found_cost == pytest.approx(cheapest, rel=1e-5)
     for query, line in itertools.product(range(LINES), range(3)):
         distance = (output.map_points[1, 0, query] - orders[line]).abs().sum((-1, -2))
         assert order[1, 0, query, line] == distance.argmin()
@@ -260,10 +262,9 @@ def test_agent_cost_is_focal_cost_plus_l1_without_velocities():
 def test_match_returns_flat_indices_of_each_sample():
     costs = torch.tensor([[[[0.0, 9.0], [9.0, 0.0]], [[9.0, 5.0], [0.0, 5.0]]]])
     (matches,) = match([costs], [[2, 1]], torch.device("cpu"))
-    assert matches.sample.tolist() == [0, 0, 1]
-    assert matches.query.tolist() == [[0, 1, 1]]
-    assert matches.target.tolist() == [[0, 1, 0]]
-    assert matches.flat_target.tolist() == [[0, 1, 2]]
+    assert matches.matched.tolist() == [[[True, True], [False, True]]]
+    assert matches.target.tolist() == [[[0, 1], [0, 0]]]
+    assert matches.flat_target.tolist() == [[[0, 1], [0, 2]]]
     assert matches.positives.tolist() == [2, 1]
 
 

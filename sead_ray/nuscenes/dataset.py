@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
+from sead_ray.nuscenes.encoded_images import EncodedImages, joined, read_encoded
 from sead_ray.nuscenes.images import ImageGeometry, Images, decode_frame, frame_lidar2img, image_geometry
 from sead_ray.nuscenes.map_targets import draw_orders, equivalent_orders
 from sead_ray.nuscenes.sequence import can_bus_deltas, queue_indices
@@ -33,14 +34,14 @@ class DrivingSample:
     """A frame with its history, oldest first. Q = queue length, K = six cameras.
 
     Attributes:
-        images: (Q, K, H, W, 3) uint8 RGB; rows from `valid_height` on are padding.
+        images: (Q, K, H, W, 3) uint8 RGB; rows from `valid_height` on are padding. Or the files of Q frames.
         lidar2img: (Q, K, 4, 4) float32.
         can_bus: (Q, 18) float64 with differences along the queue; the BEV is turned by its angle.
     """
 
     clip_token: str
     frame_index: int
-    images: Images
+    images: Images | EncodedImages
     valid_height: int
     lidar2img: NDArray[np.float32]
     can_bus: NDArray[np.float64]
@@ -67,11 +68,12 @@ class DrivingBatch:
     """B samples: steps of the queue oldest first, the last is the frame that `targets` belong to.
 
     Attributes:
-        images: (Q, B, K, H, W, 3) uint8 RGB; `valid_height`: rows that are no padding.
+        images: (Q, B, K, H, W, 3) uint8 RGB, or the files of Q * B frames in this order; `valid_height`: rows that are
+            no padding.
         lidar2img: (Q, B, K, 4, 4) float32; can_bus: (Q, B, 18) float64.
     """
 
-    images: Tensor
+    images: Tensor | EncodedImages
     valid_height: int
     lidar2img: Tensor
     can_bus: Tensor
@@ -79,16 +81,17 @@ class DrivingBatch:
 
     @property
     def steps(self) -> list[QueueStep]:
-        """Views of each step."""
+        """Views of each step of a batch whose images are decoded."""
+        assert isinstance(self.images, Tensor)
         parts = zip(self.images, self.lidar2img, self.can_bus)
         return [QueueStep(images, self.valid_height, lidar2img, can_bus) for images, lidar2img, can_bus in parts]
 
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """What a frame's images come to: (6, H, W, 3) uint8, rows that are no padding, (6, 4, 4) lidar2img."""
+    """What a frame's images come to: (6, H, W, 3) uint8 or files, rows that are no padding, (6, 4, 4) lidar2img."""
 
-    images: Images
+    images: Images | EncodedImages
     valid_height: int
     lidar2img: NDArray[np.float32]
 
@@ -114,6 +117,7 @@ class DrivingDataset(Dataset[DrivingSample]):
         seed: of the queue's draw and of the map's orders.
         cache_frames: decoded frames kept in memory for each process (0: none).
         cache_targets: samples whose targets are kept, about 0.1 MB each.
+        encoded: images stay files, for a GPU to decode.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class DrivingDataset(Dataset[DrivingSample]):
         seed: int = 0,
         cache_frames: int = 0,
         cache_targets: int = 2000,
+        encoded: bool = False,
     ) -> None:
         if unknown := sorted(set(bought) - {clip.clip_token for clip in clips}):
             raise InputError(f"Frames of clip {unknown[0]} were bought, but the pool has no such clip.")
@@ -142,6 +147,7 @@ class DrivingDataset(Dataset[DrivingSample]):
         self._labels = labels
         self._store = Store(data_root)
         self._image = image
+        self.encoded = encoded
         self._queue_length = queue_length
         self._bought_only = targets == "bought_only"
         self._seed = seed
@@ -188,7 +194,7 @@ class DrivingDataset(Dataset[DrivingSample]):
         return DrivingSample(
             clip_token=clip.clip_token,
             frame_index=frame_index,
-            images=np.stack([item.images for item in decoded]),
+            images=_together([item.images for item in decoded], axis=0),
             valid_height=decoded[-1].valid_height,
             lidar2img=np.stack([item.lidar2img for item in decoded]),
             can_bus=can_bus_deltas(frames),
@@ -196,8 +202,11 @@ class DrivingDataset(Dataset[DrivingSample]):
         )
 
     def _decode(self, frame: Frame) -> DecodedFrame:
-        images, valid_height = decode_frame(self._store, frame, self._image)
-        return DecodedFrame(images, valid_height, frame_lidar2img(frame, image_geometry(frame, self._image)))
+        geometry = image_geometry(frame, self._image)
+        lidar2img = frame_lidar2img(frame, geometry)
+        if self.encoded:
+            return DecodedFrame(read_encoded([frame], self._store, self._image, geometry), geometry.height, lidar2img)
+        return DecodedFrame(*decode_frame(self._store, frame, self._image), lidar2img)
 
     def _drawn_targets(self, clip: Clip, frame_index: int, rng: np.random.Generator) -> FrameTargets:
         """Targets are computed once; only the choice among a closed line's many orders is drawn anew."""
@@ -216,16 +225,32 @@ class DrivingDataset(Dataset[DrivingSample]):
 
 def collate(samples: Sequence[DrivingSample]) -> DrivingBatch:
     """Samples as a batch; `InputError` where their images differ in size."""
-    if len({(sample.images.shape, sample.valid_height) for sample in samples}) != 1:
+    if len({_image_size(sample) for sample in samples}) != 1:
         names = ", ".join(sorted({sample.clip_token for sample in samples}))
         raise InputError(f"The images of clips {names} differ in size, so they cannot share a batch.")
+    images = _together([sample.images for sample in samples], axis=1)
     return DrivingBatch(
-        images=torch.from_numpy(np.stack([sample.images for sample in samples], axis=1)),
+        images=images if isinstance(images, EncodedImages) else torch.from_numpy(images),
         valid_height=samples[0].valid_height,
         lidar2img=torch.from_numpy(np.stack([sample.lidar2img for sample in samples], axis=1)),
         can_bus=torch.from_numpy(np.stack([sample.can_bus for sample in samples], axis=1)),
         targets=[sample.targets for sample in samples],
     )
+
+
+def _image_size(sample: DrivingSample) -> Any:
+    images = sample.images
+    return images.geometry if isinstance(images, EncodedImages) else (images.shape, sample.valid_height)
+
+
+def _together(parts: Sequence[Images | EncodedImages], axis: int) -> Images | EncodedImages:
+    """Frames' images as a queue, axis 0, or queues' as a batch, axis 1."""
+    encoded = [part for part in parts if isinstance(part, EncodedImages)]
+    if not encoded:
+        return np.stack([part for part in parts if not isinstance(part, EncodedImages)], axis=axis)
+    if axis == 0:
+        return joined(encoded)
+    return joined([part.only(t) for t in range(len(encoded[0])) for part in encoded])
 
 
 class Cache(Generic[T]):

@@ -50,25 +50,54 @@ def images_on_device(
     Raises:
         InputError: an image is not whole; names its key.
     """
-    if device.type == "cuda":
-        try:
-            # RuntimeError: of a picture, here or where pictures of unequal size are stacked; or of the device, and then
-            # what follows fails too.
-            return resize_and_normalise(torch.stack(_decode(device, _tensors(encoded))), geometry)
-        except RuntimeError:
-            pass
+    decoded = _decoded_there(encoded, geometry, device)
+    if decoded is not None:
+        return resize_and_normalise(decoded, geometry)
     pixels, valid_height = decode_images([data.tobytes() for data in encoded], keys, geometry, config)
     return normalise(torch.from_numpy(pixels).to(device), valid_height)
 
 
+def pixels_on_device(
+    encoded: Sequence[NDArray[np.uint8]],
+    keys: Sequence[str],
+    geometry: ImageGeometry,
+    config: ImageConfig,
+    device: torch.device,
+) -> Tensor:
+    """The same as (N, padded_height, width, 3) uint8, not normalised: what training distorts."""
+    decoded = _decoded_there(encoded, geometry, device)
+    if decoded is not None:
+        return resize(decoded, geometry)
+    pixels, _ = decode_images([data.tobytes() for data in encoded], keys, geometry, config)
+    return torch.from_numpy(pixels).to(device)
+
+
+def _decoded_there(
+    encoded: Sequence[NDArray[np.uint8]], geometry: ImageGeometry, device: torch.device
+) -> Tensor | None:
+    """(N, 3, source_height, source_width) uint8; None where the device decodes nothing, or not these."""
+    if device.type != "cuda":
+        return None
+    try:
+        # RuntimeError: of a picture, here or where pictures of unequal size are stacked; or of the device, and then
+        # what follows fails too.
+        decoded = torch.stack(_decode(device, _tensors(encoded)))
+    except RuntimeError:
+        return None
+    return decoded if tuple(decoded.shape[2:]) == (geometry.source_height, geometry.source_width) else None
+
+
 def resize_and_normalise(images: Tensor, geometry: ImageGeometry) -> Tensor:
-    """(N, 3, source_height, source_width) uint8 to (N, 3, padded_height, width) float32: `cv2.resize` with
-    INTER_LINEAR, then `normalise`."""
-    if tuple(images.shape[2:]) != (geometry.source_height, geometry.source_width):
-        raise RuntimeError(f"images of shape {tuple(images.shape)} are not of {geometry}")
-    if images.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
-        kernel = importlib.import_module("sead_ray.nuscenes.resize_triton")
-        return kernel.resize_and_normalise(images, geometry, taps(geometry, images.device))
+    """(N, 3, source_height, source_width) uint8 to (N, 3, padded_height, width) float32: `resize`, then `normalise`."""
+    if _has_kernel(images.device):
+        return _kernel().resize(images, geometry, taps(geometry, images.device), normalised=True)
+    return normalise(resize(images, geometry), geometry.height)
+
+
+def resize(images: Tensor, geometry: ImageGeometry) -> Tensor:
+    """(N, 3, source_height, source_width) uint8 to (N, padded_height, width, 3) uint8: `cv2.resize`, INTER_LINEAR."""
+    if _has_kernel(images.device):
+        return _kernel().resize(images, geometry, taps(geometry, images.device), normalised=False)
     rows, columns = taps(geometry, images.device)
     upper, lower = (_mix_columns(images.index_select(2, index), columns) for index in (rows.first, rows.second))
     top, bottom = (
@@ -78,7 +107,15 @@ def resize_and_normalise(images: Tensor, geometry: ImageGeometry) -> Tensor:
         (len(images), geometry.padded_height, geometry.width, 3), dtype=torch.uint8, device=images.device
     )
     resized[:, : geometry.height] = ((top + bottom + 2) >> 2).movedim(1, -1).to(torch.uint8)
-    return normalise(resized, geometry.height)
+    return resized
+
+
+def _has_kernel(device: torch.device) -> bool:
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+def _kernel() -> Any:
+    return importlib.import_module("sead_ray.nuscenes.resize_triton")
 
 
 def _mix_columns(lines: Tensor, columns: Taps) -> Tensor:

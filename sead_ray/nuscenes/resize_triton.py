@@ -1,4 +1,4 @@
-"""Resize and normalisation of camera images as one Triton kernel; needs CUDA. See `device_images.py`."""
+"""Resize of camera images, and their normalisation, as one Triton kernel; needs CUDA. See `device_images.py`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def _kernel(
     HEIGHT: tl.constexpr,
     PADDED_HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
+    NORMALISED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     plane = tl.program_id(1).to(tl.int64)
@@ -53,17 +54,20 @@ def _kernel(
     mixed = ((top >> 4) * tl.load(row_of_first + row, filled, 0)) >> 16
     mixed += ((bottom >> 4) * tl.load(row_of_second + row, filled, 0)) >> 16
     colour = plane % 3
-    value = ((mixed + 2) >> 2).to(tl.float32)
-    value = (value - tl.load(mean + colour)) / tl.load(deviation + colour)
-    tl.store(out + plane * PADDED_HEIGHT * WIDTH + pixel, tl.where(filled, value, 0.0), inside)
+    level = tl.where(filled, (mixed + 2) >> 2, 0)
+    if NORMALISED:
+        value = (level.to(tl.float32) - tl.load(mean + colour)) / tl.load(deviation + colour)
+        tl.store(out + plane * PADDED_HEIGHT * WIDTH + pixel, tl.where(filled, value, 0.0), inside)
+    else:
+        tl.store(out + ((plane // 3) * PADDED_HEIGHT * WIDTH + pixel) * 3 + colour, level.to(tl.uint8), inside)
 
 
-def resize_and_normalise(images: Tensor, geometry: ImageGeometry, taps: Any) -> Tensor:
-    """As `device_images.resize_and_normalise`; `taps`: of rows and of columns."""
+def resize(images: Tensor, geometry: ImageGeometry, taps: Any, normalised: bool) -> Tensor:
+    """As `device_images.resize_and_normalise`, or as `resize`; `taps`: of rows and of columns."""
     rows, columns = taps
-    count = len(images)
-    shape = (count, 3, geometry.padded_height, geometry.width)
-    out = torch.empty(shape, dtype=torch.float32, device=images.device)
+    count, size = len(images), (geometry.padded_height, geometry.width)
+    shape = (count, 3, *size) if normalised else (count, *size, 3)
+    out = torch.empty(shape, dtype=torch.float32 if normalised else torch.uint8, device=images.device)
     mean, deviation = _colours(images.device)
     sizes: dict[str, Any] = {
         "SOURCE_HEIGHT": geometry.source_height,
@@ -71,6 +75,7 @@ def resize_and_normalise(images: Tensor, geometry: ImageGeometry, taps: Any) -> 
         "HEIGHT": geometry.height,
         "PADDED_HEIGHT": geometry.padded_height,
         "WIDTH": geometry.width,
+        "NORMALISED": normalised,
         "BLOCK": BLOCK,
     }
     grid = (triton.cdiv(geometry.padded_height * geometry.width, BLOCK), count * 3)

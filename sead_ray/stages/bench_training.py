@@ -26,6 +26,7 @@ from sead_ray.stages.cluster import connect, device_for, gpus_each
 from sead_ray.stages.prepare import ensure_world, prepare
 from sead_ray.stages.progress import say
 from sead_ray.stages.train import fit, schedule
+from sead_ray.stages.train_decoder import waiting_share
 from sead_ray.storage import Store
 from sead_ray.training.forward import precision_on
 
@@ -176,7 +177,7 @@ def rates(history: Sequence[dict[str, Any]], global_batch: int) -> dict[str, Any
         "samples_per_s_whole": global_batch * (last["step"] - first["step"]) / seconds,
         "samples_per_s_windows": windows,
         "ms_per_sample": 1000 / rate,
-        "waiting_for_data": (last["waited_s"] - first["waited_s"]) / seconds,
+        "waiting_for_data": waiting_share(counted),
         "peak_memory_gib": max(entry["memory_gib"] for entry in history),
         "losses": {entry["step"]: entry["loss"] for entry in history},
         "from_s": first["time_s"],

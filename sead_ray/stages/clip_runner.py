@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sead_ray.config import ImageConfig
 from sead_ray.model.contract import BasePlanner, FrameBatch, PlannerOutput
+from sead_ray.nuscenes.encoded_images import EncodedImages, read_encoded
 from sead_ray.nuscenes.images import ImageGeometry, decode_frame, frame_lidar2img, image_geometry
 from sead_ray.nuscenes.sequence import can_bus_deltas
 from sead_ray.records import CAMERAS, Clip
-from sead_ray.stages.encoded_clip import EncodedImages, read_encoded
 from sead_ray.stages.frame_feed import ClipArrays, DeviceFrame, FrameFeed
 from sead_ray.storage import Store
 
@@ -95,8 +95,9 @@ def load_encoded_clip(clip: Clip, data_root: str, image: ImageConfig) -> LoadedC
         InputError: an image is missing, truncated, or of another size than the table says; names it.
     """
     geometry = image_geometry(clip.frames[0], image)
-    images, seconds = read_encoded(clip, data_root, image, geometry)
-    return LoadedClip(clip, images, geometry, seconds)
+    started = time.perf_counter()
+    images = read_encoded(clip.frames, Store(data_root), image, geometry)
+    return LoadedClip(clip, images, geometry, time.perf_counter() - started)
 
 
 class ClipBatch(Sequence[LoadedClip]):

@@ -17,11 +17,11 @@ import torch
 from sead_ray.config import ImageConfig, ScoreConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.device_images import can_decode, images_on_device
+from sead_ray.nuscenes.encoded_images import EncodedImages
 from sead_ray.records import CAMERAS, Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import load_clip, load_encoded_clip
-from sead_ray.stages.encoded_clip import EncodedImages
 from sead_ray.stages.pipeline_size import PipelineSize
 from sead_ray.stages.progress import say
 from sead_ray.storage import Store

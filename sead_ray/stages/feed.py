@@ -1,4 +1,5 @@
-"""Training batches on their way to the device, pinned and copied ahead by a thread with a stream of its own."""
+"""Training batches on their way to the device: pinned, copied and, where they are files, decoded, ahead of their turn
+and by a thread with a stream of its own."""
 
 from __future__ import annotations
 
@@ -92,10 +93,10 @@ class DeviceFeed:
 
     def _moved(self, batch: TrainingBatch, copies: torch.cuda.Stream | None) -> tuple[TrainingBatch, Any, None]:
         if copies is None:
-            return batch.to(self._device), None, None
+            return batch.to(self._device).with_pixels(), None, None
         pinned = batch.pin_memory()
         with torch.cuda.stream(copies):
-            moved = pinned.to(self._device)
+            moved = pinned.to(self._device).with_pixels()
             arrived = torch.cuda.Event()
             arrived.record(copies)
         return moved, arrived, None

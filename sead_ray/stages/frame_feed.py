@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sead_ray.nuscenes.device_images import images_on_device
+from sead_ray.nuscenes.encoded_images import EncodedImages
 from sead_ray.nuscenes.images import ImageGeometry, normalise
-from sead_ray.stages.encoded_clip import EncodedImages
 
 FRAMES_AHEAD = 6  # of the one that the device has finished: what Python's other threads may hold up
 

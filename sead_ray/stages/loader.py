@@ -18,6 +18,7 @@ from sead_ray.nuscenes.dataset import DrivingDataset, DrivingSample, collate
 from sead_ray.stages.prefetch import prefetch
 from sead_ray.training.batch import TrainingBatch
 
+READERS = 8  # threads, where images are only read
 MIN_WORKERS, MAX_WORKERS = 2, 14  # a VAD-Tiny sample is 18 images, about 0.1 s of one core
 
 Draw = tuple[int, int]  # epoch, index
@@ -31,7 +32,7 @@ def loader_workers(config: TrainConfig, dataset: DrivingDataset, on_gpu: bool, t
     """
     if config.loader_workers is not None:
         return config.loader_workers
-    if not on_gpu or dataset.fits_in_cache:
+    if not on_gpu or dataset.fits_in_cache or dataset.encoded:
         return 0
     return min(max(MIN_WORKERS, cpus() // max(1, trainers_here) - 2), MAX_WORKERS)
 
@@ -49,7 +50,7 @@ class BatchLoader:
     """
 
     def __init__(self, dataset: DrivingDataset, workers: int, threads: int) -> None:
-        self._dataset, self._threads = dataset, threads
+        self._dataset, self._threads = dataset, max(threads, READERS) if dataset.encoded else threads
         self._order = _Order()
         self._loader: DataLoader[Any] | None = None
         if workers:

@@ -29,6 +29,7 @@ from sead_ray.stages.cluster import connect, gpus_each
 from sead_ray.stages.lock import held_lease
 from sead_ray.stages.process_group import ProcessGroup
 from sead_ray.stages.progress import say
+from sead_ray.stages.train_decoder import training_decoder
 from sead_ray.stages.train_loop import MODEL, train_worker
 from sead_ray.stages.train_watch import watched
 from sead_ray.stages.trainer import InterruptibleTrainer
@@ -112,6 +113,7 @@ def fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[in
             "bought": {token: list(frames) for token, frames in bought.items()},
             "schedule": asdict(plan),
             "lease": held_lease(run),
+            "decoder": training_decoder(run, config, number),
         },
         "torch_config": ProcessGroup(gpus=gpus),
         "scaling_config": ray_train.ScalingConfig(

@@ -14,8 +14,14 @@ from sead_ray.stages.label_store import read_labels
 from sead_ray.storage import Store
 
 
-def load_dataset(run: Store, config: RunConfig, bought: dict[str, list[int]], seed: int) -> DrivingDataset:
-    """The bought frames with their labels; whole clips are read, since history frames need no label."""
+def load_dataset(
+    run: Store, config: RunConfig, bought: dict[str, list[int]], seed: int, encoded: bool = False
+) -> DrivingDataset:
+    """The bought frames with their labels; whole clips are read, since history frames need no label.
+
+    Args:
+        encoded: images stay files, for a GPU to decode.
+    """
     tokens = sorted(token for token, frames in bought.items() if frames)
     rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, where=pc.field("clip_token").isin(tokens))
     clips = [Clip.from_row(row) for row in rows]
@@ -34,6 +40,7 @@ def load_dataset(run: Store, config: RunConfig, bought: dict[str, list[int]], se
         targets=config.train.targets,
         seed=seed,
         cache_frames=_cache_frames(clips, config),
+        encoded=encoded,
     )
 
 

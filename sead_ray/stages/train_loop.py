@@ -32,6 +32,7 @@ from sead_ray.stages.loader import BatchLoader, Draw, loader_workers
 from sead_ray.stages.process_group import worker_device
 from sead_ray.stages.start_up import StartUp
 from sead_ray.stages.train_data import load_dataset
+from sead_ray.stages.train_decoder import decodes_here
 from sead_ray.storage import Store
 from sead_ray.training.augment import draw
 from sead_ray.training.batch import BatchTargets, TrainingBatch
@@ -79,12 +80,15 @@ def _train(arguments: dict[str, Any]) -> None:
     if config.train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    trainer = _Trainer(config, arguments, rank, world, device)
-    trainer.restore(ray.train.get_checkpoint())
-    try:
-        trainer.train()
-    finally:
-        trainer.loader.close()
+    on_gpu = decodes_here(arguments.get("decoder", "cpu"), config, device)
+    # Not the default stream where a JPEG engine works too: its calls wait for all that is under way there.
+    with torch.cuda.stream(torch.cuda.Stream(device) if on_gpu else None):
+        trainer = _Trainer(config, arguments, rank, world, device, on_gpu)
+        trainer.restore(ray.train.get_checkpoint())
+        try:
+            trainer.train()
+        finally:
+            trainer.loader.close()
 
 
 def shard(order: Sequence[int], step: int, global_batch: int, rank: int, world: int) -> list[int]:
@@ -108,14 +112,15 @@ class _Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, arguments: dict[str, Any], rank: int, world: int, device: torch.device
+        self, config: RunConfig, arguments: dict[str, Any], rank: int, world: int, device: torch.device, on_gpu: bool
     ) -> None:
+        """`on_gpu`: where images are decoded."""
         self.config, self.rank, self.world, self.device = config, rank, world, device
         self.schedule = arguments["schedule"]
         self.start_up = StartUp()
         self.seed = np.random.SeedSequence([config.seed, arguments["round"]]).generate_state(1)[0].item()
         self.run, self.round = Store(arguments["run_root"]), arguments["round"]
-        self.dataset = load_dataset(self.run, config, arguments["bought"], self.seed)
+        self.dataset = load_dataset(self.run, config, arguments["bought"], self.seed, encoded=on_gpu)
         here = ray.train.get_context().get_local_world_size()
         n_workers = loader_workers(config.train, self.dataset, device.type == "cuda", here)
         self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads)
@@ -194,8 +199,10 @@ class _Trainer:
 
     def _batches(self, loaded: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
         """With their weights, and the random numbers of their augmentation."""
+        geometry = self.dataset.image_geometry
+        height, width = geometry.padded_height, geometry.width
         for number, ((_, weight), batch) in enumerate(zip(self._parts(), loaded, strict=True), self._number):
-            steps, samples, cameras, height, width = batch.images.shape[:5]
+            steps, samples, cameras = batch.lidar2img.shape[:3]
             draws = None
             if self.config.train.augment:
                 noise = torch.Generator().manual_seed(self._step_seed(number))
@@ -253,7 +260,7 @@ class _Trainer:
         rate = self.scheduler.get_last_lr()[0]
         entry = {"step": number, "epoch": epoch, "workers": self.world, "lr": rate, "loss": total, "losses": terms}
         if not self.history:
-            entry["start_up_s"] = self.start_up.seconds
+            entry |= {"start_up_s": self.start_up.seconds, "decoder": "gpu" if self.dataset.encoded else "cpu"}
         entry |= {"time_s": time.time(), "waited_s": self.feed.waited_s, "memory_gib": reserved_gib(self.device)}
         self.history.append(entry)
         if not math.isfinite(total):

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from sead_ray.nuscenes.dataset import DrivingBatch
+from sead_ray.nuscenes.device_images import pixels_on_device
+from sead_ray.nuscenes.encoded_images import EncodedImages
 from sead_ray.records import FUTURE_STEPS, MAP_POINTS
 from sead_ray.targets import MAP_ORDERS, FrameTargets
 from sead_ray.training.augment import Draws
 from sead_ray.training.losses import encode_boxes
 
 T = TypeVar("T")
+DECODED_TOGETHER = 8  # frames, whose pixels of full size then lie in a GPU's memory at a time
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,13 @@ class TrainingBatch:
     """B samples of Q frames, oldest first; K cameras.
 
     Attributes:
-        images: (Q, B, K, H, W, 3) uint8 RGB; rows from `valid_height` on are padding.
+        images: (Q, B, K, H, W, 3) uint8 RGB; rows from `valid_height` on are padding. Or files, see `with_pixels`.
         lidar2img: (Q, B, K, 4, 4) float32; can_bus: (Q, B, 18) float64.
         targets: of the last frame. draws: of the augmentation; None: nothing is augmented.
         weight: what the gradient of the batch's mean loss is multiplied with.
     """
 
-    images: Tensor
+    images: Tensor | EncodedImages
     lidar2img: Tensor
     can_bus: Tensor
     valid_height: int
@@ -125,6 +128,18 @@ class TrainingBatch:
     def to(self, device: torch.device | str) -> TrainingBatch:
         """Not blocking, where the memory is page-locked."""
         return _each(self, lambda part: part.to(device, non_blocking=True))
+
+    def with_pixels(self) -> TrainingBatch:
+        """Its files decoded where its other parts are."""
+        if isinstance(self.images, Tensor):
+            return self
+        encoded, decoded = self.images, []
+        for start in range(0, len(encoded), DECODED_TOGETHER):
+            frames = [encoded.frame(t) for t in range(start, min(start + DECODED_TOGETHER, len(encoded)))]
+            files, keys = ([item for part in parts for item in part] for parts in zip(*frames))
+            device = self.lidar2img.device
+            decoded.append(pixels_on_device(files, keys, encoded.geometry, encoded.config, device))
+        return dataclasses.replace(self, images=torch.cat(decoded).unflatten(0, self.lidar2img.shape[:3]))
 
     def tensors(self) -> list[Tensor]:
         """All of them, those of targets and draws too."""

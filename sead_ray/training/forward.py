@@ -136,6 +136,7 @@ class TrainForward(nn.Module):
 def inputs_of(batch: TrainingBatch) -> tuple[Tensor, ...]:
     """The tensors that `TrainForward` takes, the valid height left out."""
     draws = batch.draws
+    assert isinstance(batch.images, Tensor)  # decoded
     extra = () if draws is None else (draws.colours, draws.rows, draws.columns)
     return (batch.images, batch.lidar2img, batch.can_bus, *extra)
 

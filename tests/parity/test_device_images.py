@@ -6,6 +6,8 @@ On a CPU the resize alone is the device's; `SEAD_PARITY_DEVICE=cuda` runs the ke
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -46,6 +48,32 @@ def test_the_resize_is_opencvs(geometry: ImageGeometry) -> None:
     planes = torch.from_numpy(np.stack(images)).movedim(-1, 1).contiguous().to(DEVICE)
     found = resize_and_normalise(planes, geometry).cpu()
     torch.testing.assert_close(found, normalise(torch.from_numpy(expected), geometry.height), rtol=0, atol=1e-6)
+
+
+KERNEL = """
+import torch
+from sead_ray.nuscenes import device_images, resize_triton
+from sead_ray.nuscenes.images import ImageGeometry
+
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+geometry = ImageGeometry(57, 33, 32 / 57, 32, 19, 32)
+images = torch.randint(0, 256, (2, 3, 33, 57), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).to(device)
+taps = device_images.taps(geometry, device)
+kernel = {normalised: resize_triton.resize(images, geometry, taps, normalised) for normalised in (False, True)}
+device_images._has_kernel = lambda device: False
+assert torch.equal(kernel[False], device_images.resize(images, geometry))
+torch.testing.assert_close(kernel[True], device_images.resize_and_normalise(images, geometry), rtol=0, atol=1e-6)
+print("equal")
+"""
+
+
+def test_the_kernel_is_the_plain_resize() -> None:
+    environment = {**os.environ}
+    if not torch.cuda.is_available():
+        environment["TRITON_INTERPRET"] = "1"
+    done = subprocess.run([sys.executable, "-c", KERNEL], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "equal"
 
 
 @pytest.mark.parametrize("quality", [75, 95])

@@ -109,7 +109,7 @@ def test_a_file_that_ends_early_is_named_before_a_gpu_sees_it(
             data = source.read_bytes(name)
             return data[: len(data) // 2] if name == key else data
 
-    monkeypatch.setattr("sead_ray.stages.encoded_clip.Store", Cut)
+    monkeypatch.setattr("sead_ray.stages.clip_runner.Store", Cut)
     with pytest.raises(InputError, match=key):
         load_encoded_clip(clip, tiny_config.data.root, tiny_config.image)
 

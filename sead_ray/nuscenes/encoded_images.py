@@ -1,8 +1,7 @@
-"""A clip whose images are still JPEG files: what a GPU's decoder is given."""
+"""Frames whose images are still JPEG files: what a GPU's decoder is given."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
 from sead_ray.image_keys import read_image
 from sead_ray.nuscenes.images import ImageGeometry, image_fault, require_size
-from sead_ray.records import CAMERAS, Clip
+from sead_ray.records import CAMERAS, Frame
 from sead_ray.storage import Store
 
 END_OF_IMAGE = b"\xff\xd9"
@@ -21,7 +20,7 @@ END_OF_IMAGE = b"\xff\xd9"
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """The files of a clip, six a frame, one after the other.
+    """The files of T frames, six a frame, one after the other.
 
     Attributes:
         data: all bytes, (N,) uint8. ends: where each file ends, (T * 6,) int64. keys: of the files, to name them.
@@ -43,21 +42,22 @@ class EncodedImages:
         files = [self.data[(self.ends[k - 1] if k else 0) : self.ends[k]] for k in numbers]
         return files, self.keys[numbers.start : numbers.stop]
 
+    def only(self, t: int) -> EncodedImages:
+        """Frame t alone."""
+        files, keys = self.frame(t)
+        ends = np.cumsum([len(file) for file in files])
+        return EncodedImages(np.concatenate(files), ends, keys, self.geometry, self.config)
 
-def read_encoded(
-    clip: Clip, data_root: str, config: ImageConfig, geometry: ImageGeometry
-) -> tuple[EncodedImages, float]:
-    """Reads a clip's images without decoding them, and how many seconds that took.
+
+def read_encoded(frames: Sequence[Frame], store: Store, config: ImageConfig, geometry: ImageGeometry) -> EncodedImages:
+    """Reads the frames' images from the data root without decoding them.
 
     A file that ends early decodes to half a picture on a GPU, without a word: what has no end is tried on the CPU.
 
     Raises:
         InputError: an image is missing, truncated, or of another size than the table says; names it.
     """
-    started = time.perf_counter()
-    store = Store(data_root)
-    cameras = [camera for frame in clip.frames for camera in frame.cameras]
-    keys = [camera.key for camera in cameras]
+    keys = [camera.key for frame in frames for camera in frame.cameras]
     files = [read_image(store, key) for key in keys]
     for key, file in zip(keys, files):
         require_size(file, key, geometry)
@@ -66,5 +66,23 @@ def read_encoded(
             if fault:
                 raise InputError(fault)
     data = np.frombuffer(b"".join(files), np.uint8)
-    ends = np.cumsum([len(file) for file in files])
-    return EncodedImages(data, ends, keys, geometry, config), time.perf_counter() - started
+    return EncodedImages(data, np.cumsum([len(file) for file in files]), keys, geometry, config)
+
+
+def joined(parts: Sequence[EncodedImages]) -> EncodedImages:
+    """All frames of `parts`, one after the other.
+
+    Raises:
+        ValueError: their images differ in size.
+    """
+    first = parts[0]
+    if any(part.geometry != first.geometry for part in parts):
+        raise ValueError("images differ in size")
+    starts = np.cumsum([0, *(len(part.data) for part in parts[:-1])])
+    return EncodedImages(
+        np.concatenate([part.data for part in parts]),
+        np.concatenate([part.ends + start for part, start in zip(parts, starts)]),
+        [key for part in parts for key in part.keys],
+        first.geometry,
+        first.config,
+    )

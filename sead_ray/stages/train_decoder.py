@@ -1,0 +1,64 @@
+"""Where a training's images are decoded: by its loader on CPUs, or by the JPEG engine of the GPU that trains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from sead_ray.config import RunConfig
+from sead_ray.errors import InputError
+from sead_ray.nuscenes.device_images import can_decode
+from sead_ray.stages import layout
+from sead_ray.stages.decoder_choice import Decoder
+from sead_ray.stages.progress import say
+from sead_ray.storage import Store
+
+WAITED_TOO_LONG = 0.1  # of a training's time
+
+
+def waiting_share(history: Sequence[Mapping[str, Any]]) -> float:
+    """Of the time between the first and the last entry of a training's log, how much it waited for its loader."""
+    first, last = history[0], history[-1]
+    seconds = last["time_s"] - first["time_s"]
+    return (last["waited_s"] - first["waited_s"]) / seconds if seconds > 0 else 0.0
+
+
+def training_decoder(run: Store, config: RunConfig, number: int) -> Decoder:
+    """What `train.decode_on` says; for auto the GPU where the round before was measured to wait for its images.
+
+    The same at every start of one round.
+    """
+    wanted = config.train.decode_on
+    if wanted != "auto":
+        return wanted
+    if not number or config.image.decode != "full" or not run.is_published(layout.model(number - 1)):
+        return "cpu"
+    log = run.read_bytes(f"{layout.model(number - 1)}/metrics.jsonl").decode()
+    share = waiting_share([json.loads(line) for line in log.splitlines()])
+    if share <= WAITED_TOO_LONG:
+        return "cpu"
+    say(
+        f"train round {number}: GPUs decode the images where they can, since round {number - 1} waited {share:.0%} of "
+        "its time for its loader"
+    )
+    return "gpu"
+
+
+def decodes_here(decoder: Decoder, config: RunConfig, device: torch.device) -> bool:
+    """Whether this worker's GPU decodes its images.
+
+    Raises:
+        InputError: it was asked to, and cannot.
+    """
+    if decoder == "cpu":
+        return False
+    possible = device.type == "cuda" and config.image.decode == "full" and can_decode()
+    if config.train.decode_on == "gpu" and not possible:
+        raise InputError(
+            "train.decode_on is gpu, but that needs a GPU for each worker, torchvision with nvJPEG on its node, and "
+            "image.decode: full."
+        )
+    return possible

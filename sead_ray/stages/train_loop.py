@@ -37,7 +37,15 @@ from sead_ray.storage import Store
 from sead_ray.training.augment import draw
 from sead_ray.training.batch import BatchTargets, TrainingBatch
 from sead_ray.training.criterion import Predictions, VADCriterion
-from sead_ray.training.forward import TrainForward, blank_inputs, lay_out, precision_on, predictions, trains_norms
+from sead_ray.training.forward import (
+    TrainForward,
+    blank_inputs,
+    lay_out,
+    precision_on,
+    predictions,
+    trains_norms,
+    unchanged_buffers,
+)
 from sead_ray.training.optim import build_optimizer, build_scheduler
 from sead_ray.training.recorded_criterion import RecordedCriterion
 
@@ -223,7 +231,8 @@ class _Trainer:
                 if samples == sizes[0]:
                     self.forward.record(inputs, height)
                 images, lidar2img, can_bus, *draws = inputs
-                found = self.forward(images, lidar2img, can_bus, height, *draws)
+                with unchanged_buffers(self.model):
+                    found = self.forward(images, lidar2img, can_bus, height, *draws)
                 blank = BatchTargets.blank(samples).to(self.device)
                 self.criterion.record(Predictions(*(part.nan_to_num() for part in found)), blank)
         except RuntimeError as error:

@@ -6,7 +6,8 @@ thousand kernels, most of which take less time than their launch.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -113,15 +114,11 @@ class TrainForward(nn.Module):
         Smaller batches use the recording too, but with batch norms that train, which would count what fills them up.
         Must come before the module is wrapped for a gradient exchange, and while no other thread uses CUDA.
         """
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]  # batch norms count what they see
         program = _Program(self, valid_height).train()
-        try:
+        with unchanged_buffers(self.model):
             recorded = torch.cuda.make_graphed_callables(
                 program, inputs, num_warmup_iters=WARM_UP, allow_unused_input=True
             )
-        finally:
-            for buffer, before in buffers:
-                buffer.copy_(before)
         self._trains_norms = trains_norms(self)
         self._recorded[_kind(inputs, valid_height)] = inputs[0].shape[1], recorded
 
@@ -175,6 +172,17 @@ class _Program(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self.__dict__["owner"].run(*inputs, valid_height=self.valid_height)
+
+
+@contextmanager
+def unchanged_buffers(module: nn.Module) -> Generator[None]:
+    """What batch norms count within the block is forgotten."""
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 def trains_norms(module: nn.Module) -> bool:

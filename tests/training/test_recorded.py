@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sead_ray.benchmark.inputs import random_targets
+from sead_ray.model.presets import PRESETS
+from sead_ray.model.vad import VAD
 from sead_ray.training.batch import BatchTargets, TrainingBatch
 from sead_ray.training.criterion import Assigned, Predictions, VADCriterion
 from sead_ray.training.forward import TrainForward, inputs_of, predictions
 from sead_ray.training.recorded_criterion import RecordedCriterion
-from tests.training.test_train_forward import SAMPLES, VALID, batch_of, small_model
+from tests.training.test_train_forward import SAMPLES, SIZE, VALID, batch_of, small_model
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -102,14 +104,18 @@ def test_a_larger_batch_than_the_recorded_one_is_computed_as_it_is(replays: list
 
 
 def test_batch_norms_that_train_never_see_what_fills_a_batch_up(replays: list[Replay]) -> None:
-    model, whole = small_model().to(DEVICE), batch_of(6).to(DEVICE)
-    model.add_module("norm", nn.BatchNorm2d(3))  # a network of the user's with batch norms of its own
-    forward = TrainForward(model.to(DEVICE), "fp32").train()
+    torch.manual_seed(0)
+    size = replace(PRESETS["vad_nano"], backbone_channels=16, norm="BN", **SIZE)
+    model, whole = VAD(size, pretrained_backbone=False).to(DEVICE), batch_of(6).to(DEVICE)
+    forward = TrainForward(model, "fp32").train()
+    before = [buffer.clone() for buffer in model.buffers()]
     forward.record(inputs_of(whole), VALID)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
     predictions(forward, first_samples(whole, 1).to(DEVICE))
     assert all(replay.n_runs == 0 for replay in replays)
     predictions(forward, whole)
     assert all(replay.n_runs == 1 for replay in replays)
+    assert not all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
 
 
 def test_shapes_do_not_depend_on_the_number_of_targets() -> None:

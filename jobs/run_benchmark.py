@@ -6,7 +6,8 @@ from pydantic import Field
 
 from jobs.cli import run_job
 from sead_ray.config import RunConfig
-from sead_ray.stages.benchmark import Cell, arms_of, cell_config, run_benchmark
+from sead_ray.stages.benchmark import arms_of, run_benchmark
+from sead_ray.stages.benchmark_cells import Cell, cell_config
 from sead_ray.stages.plan import describe_plan
 from sead_ray.storage import Store
 

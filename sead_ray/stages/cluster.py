@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -94,6 +94,27 @@ def device_here(gpus: float) -> str:
             "this torch built for CUDA, and its driver new enough?"
         )
     return "cpu"
+
+
+@contextmanager
+def starting(device: torch.device | str) -> Generator[None]:
+    """Beside the block a thread starts a GPU: its context, cuBLAS and cuDNN, seconds in which Python can import."""
+    thread = threading.Thread(target=_start, args=(torch.device(device),), name="start-device", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _start(device: torch.device) -> None:
+    if device.type != "cuda":
+        return
+    with suppress(RuntimeError), torch.no_grad():  # what fails here fails again where it is told of
+        pixels, weights = (torch.zeros(8, 8, 8, 8, dtype=torch.bfloat16, device=device) for _ in range(2))
+        torch.nn.functional.conv2d(pixels, weights)
+        torch.matmul(pixels, weights)
+        torch.cuda.synchronize(device)
 
 
 def switch_threads_often() -> None:

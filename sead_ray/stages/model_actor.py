@@ -14,7 +14,7 @@ from sead_ray.model.inference import InferenceModel, Precision, Wanted, precisio
 from sead_ray.model.weights import load_model
 from sead_ray.stages.attempts import Attempts, Failure
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip
-from sead_ray.stages.cluster import device_here, switch_threads_often
+from sead_ray.stages.cluster import device_here, starting, switch_threads_often
 from sead_ray.stages.transport import pack, unpack
 from sead_ray.storage import Store
 
@@ -47,7 +47,8 @@ class ModelActor:
     ) -> None:
         switch_threads_often()
         self._device, self._work, self._attempts = device_here(gpus), work, attempts
-        self._model, self._version = model(self._device, precision_on(self._device, precision))
+        with starting(self._device):
+            self._model, self._version = model(self._device, precision_on(self._device, precision))
         self._rows = clips_per_batch if self._device == "cuda" else None  # unchanging shapes run from a CUDA graph
         self._turn = threading.RLock()
         # Not the default stream: a JPEG engine's calls wait for all that is under way there, and it for them.

@@ -113,7 +113,7 @@ def fit(run: Store, config: RunConfig, number: int, bought: Mapping[str, list[in
             "bought": {token: list(frames) for token, frames in bought.items()},
             "schedule": asdict(plan),
             "lease": held_lease(run),
-            "decoder": training_decoder(run, config, number),
+            "decoder": training_decoder(run, config, number, gpus > 0),
         },
         "torch_config": ProcessGroup(gpus=gpus),
         "scaling_config": ray_train.ScalingConfig(

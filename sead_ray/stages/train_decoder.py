@@ -26,15 +26,18 @@ def waiting_share(history: Sequence[Mapping[str, Any]]) -> float:
     return (last["waited_s"] - first["waited_s"]) / seconds if seconds > 0 else 0.0
 
 
-def training_decoder(run: Store, config: RunConfig, number: int) -> Decoder:
+def training_decoder(run: Store, config: RunConfig, number: int, on_gpus: bool) -> Decoder:
     """What `train.decode_on` says; for auto the GPU where the round before was measured to wait for its images.
 
     The same at every start of one round.
+
+    Args:
+        on_gpus: whether the training's workers ask for GPUs.
     """
     wanted = config.train.decode_on
     if wanted != "auto":
         return wanted
-    if not number or config.image.decode != "full" or not run.is_published(layout.model(number - 1)):
+    if not (on_gpus and number and config.image.decode == "full" and run.is_published(layout.model(number - 1))):
         return "cpu"
     log = run.read_bytes(f"{layout.model(number - 1)}/metrics.jsonl").decode()
     share = waiting_share([json.loads(line) for line in log.splitlines()])

@@ -25,7 +25,7 @@ from sead_ray.errors import FencedError, InputError
 from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
 from sead_ray.stages import layout
-from sead_ray.stages.cluster import switch_threads_often
+from sead_ray.stages.cluster import starting, switch_threads_often
 from sead_ray.stages.feed import DeviceFeed
 from sead_ray.stages.lease import require_lease
 from sead_ray.stages.loader import BatchLoader, Draw, loader_workers
@@ -134,7 +134,8 @@ class _Trainer:
         self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads)
         self.start_up.mark("data")
         torch.manual_seed(self.seed)  # the same start on every rank
-        self.model: VAD = build_model(config.model).to(device)
+        with starting(device):
+            self.model: VAD = build_model(config.model).to(device)
         self.forward = TrainForward(self.model, precision_on(device, config.train.precision)).train()
         lay_out(self.model, self.forward.precision, device)
         self.criterion = RecordedCriterion(VADCriterion(config.train.loss_preset))

@@ -12,16 +12,10 @@ import pytest
 from sead_ray.config import RunConfig, ScoreConfig, SelectConfig, TrainConfig
 from sead_ray.errors import InputError
 from sead_ray.scoring.ablation import reductions
-from sead_ray.stages import benchmark, layout
+from sead_ray.stages import benchmark_cells, layout
 from sead_ray.stages.ablate_shift import ablate_shift
-from sead_ray.stages.benchmark import (
-    Cell,
-    arms_of,
-    cell_config,
-    run_benchmark,
-    start_config,
-    with_share_of_gpus,
-)
+from sead_ray.stages.benchmark import arms_of, run_benchmark, with_share_of_gpus
+from sead_ray.stages.benchmark_cells import Cell, cell_config, may_start, start_config
 from sead_ray.storage import Store
 
 
@@ -83,7 +77,7 @@ def test_a_stopped_cell_goes_on_and_the_tables_are_written(
     assert rows[1]["l2_m_avg"] == again["planner"]["l2_m"]["avg"]
     assert rows[1]["frames_percent"] > rows[0]["frames_percent"] > 0
 
-    monkeypatch.setattr(benchmark, "run_rounds", lambda _: pytest.fail("a finished cell was run again"))
+    monkeypatch.setattr(benchmark_cells, "run_rounds", lambda _: pytest.fail("a finished cell was run again"))
     assert run_benchmark(config, ["sead"], 1) == answer
 
 
@@ -104,7 +98,7 @@ def test_a_run_waits_for_the_first_round_and_the_frames_that_it_shares(tmp_path:
     everything = Cell("complete", 0)
 
     def may(cell: Cell, *under_way: Cell, waiting: Sequence[Cell] = ()) -> bool:
-        return benchmark._may_start(root, config, cell, under_way, waiting)
+        return may_start(root, config, cell, under_way, waiting)
 
     assert may(whole)
     assert not may(whole, sead)  # which makes their first round
@@ -138,7 +132,7 @@ def test_a_cell_that_fails_is_named_and_does_not_stop_the_others(
     def fail(changed: RunConfig) -> None:
         raise InputError(f"No luck in {changed.run_dir.rsplit('/', 2)[1]}.")
 
-    monkeypatch.setattr(benchmark, "run_rounds", fail)
+    monkeypatch.setattr(benchmark_cells, "run_rounds", fail)
     answer = run_benchmark(config, ["random", "sead"], 1)
     assert "cells/random/seed-0: No luck in random." in answer
     assert "cells/sead/seed-0: No luck in sead." in answer
@@ -156,7 +150,7 @@ def test_cells_share_the_prepared_clips_and_the_first_round(
         if runs[-1].startswith("starts/"):
             _link(loop_run, Store(changed.run_dir), layout.selection(0), layout.model(0), layout.evaluation(0))
 
-    monkeypatch.setattr(benchmark, "run_rounds", pretend)
+    monkeypatch.setattr(benchmark_cells, "run_rounds", pretend)
     run_benchmark(config, ["random", "coreset"], 1)
     start = f"starts/random/seed-{config.seed}"
     assert runs == [start, "cells/random/seed-0", "cells/coreset/seed-0"]

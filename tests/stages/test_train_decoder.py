@@ -74,15 +74,18 @@ def test_the_gpu_decodes_once_a_round_has_waited_for_the_cpus(
     run, config = Store(str(tmp_path)), RunConfig(run_dir=str(tmp_path))
     trained(run, 0, [5.0, 5.5, 6.0])  # what was waited for the first batch does not count
     trained(run, 1, [5.0, 8.0, 10.0])
-    assert training_decoder(run, config, 0) == "cpu"
-    assert training_decoder(run, config, 1) == "cpu"
+    assert training_decoder(run, config, 0, on_gpus=True) == "cpu"
+    assert training_decoder(run, config, 1, on_gpus=True) == "cpu"
+    assert training_decoder(run, config, 2, on_gpus=False) == "cpu"
     assert not capsys.readouterr().err
-    assert training_decoder(run, config, 2) == "gpu"
+    assert training_decoder(run, config, 2, on_gpus=True) == "gpu"
     assert "round 1 waited 25% of its time for its loader" in capsys.readouterr().err
-    assert training_decoder(run, config.model_copy(update={"image": ImageConfig(decode="dct")}), 2) == "cpu"
+    assert (
+        training_decoder(run, config.model_copy(update={"image": ImageConfig(decode="dct")}), 2, on_gpus=True) == "cpu"
+    )
     for wanted in ("cpu", "gpu"):
         asked = config.model_copy(update={"train": TrainConfig(decode_on=wanted)})
-        assert {training_decoder(run, asked, number) for number in range(3)} == {wanted}
+        assert {training_decoder(run, asked, number, on_gpus=True) for number in range(3)} == {wanted}
 
 
 def test_a_log_of_one_entry_has_not_waited() -> None:

@@ -35,12 +35,13 @@ class TrainConfig(Schema):
     """Of the training process; its loader processes are not counted."""
     loader_workers: int | None = Field(default=None, ge=0)
     """Processes that decode for each training worker; 0: threads of the worker itself. None: its share of the node's
-    CPUs, 2 to 14, where it trains on a GPU and its decoded frames do not fit into `cache_gib`, else 0."""
+    CPUs, 2 to 14, where it trains on a GPU, decodes on CPUs, and its decoded frames do not fit into `cache_gib`; else
+    0."""
     loader_threads: int = Field(default=2, ge=1)
-    """Where there are no loader processes."""
+    """Where there are no loader processes; at least 8 where the GPU decodes and they only read."""
     decode_on: Literal["auto", "cpu", "gpu"] = "auto"
     """cpu: the loader decodes; gpu: the JPEG engine of the GPU that trains (torchvision with nvJPEG). auto: the GPU,
-    where it can, once the round before waited for its images for more than a tenth of its time."""
+    where it can, from the round on before which one waited for its loader for more than a tenth of its time."""
     cache_gib: float = Field(default=1.0, ge=0)
     """Memory of a worker for decoded frames, so that small labelled sets are decoded once."""
     checkpoint_epochs: int = Field(default=1, ge=1)

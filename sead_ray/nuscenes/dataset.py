@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
-from sead_ray.nuscenes.encoded_images import EncodedImages, joined, read_encoded
+from sead_ray.nuscenes.encoded_images import EncodedImages, read_encoded
 from sead_ray.nuscenes.images import ImageGeometry, Images, decode_frame, frame_lidar2img, image_geometry
 from sead_ray.nuscenes.map_targets import draw_orders, equivalent_orders
 from sead_ray.nuscenes.sequence import can_bus_deltas, queue_indices
@@ -34,14 +34,14 @@ class DrivingSample:
     """A frame with its history, oldest first. Q = queue length, K = six cameras.
 
     Attributes:
-        images: (Q, K, H, W, 3) uint8 RGB; rows from `valid_height` on are padding. Or the files of Q frames.
+        images: (Q, K, H, W, 3) uint8 RGB; rows from `valid_height` on are padding. Or each frame's files.
         lidar2img: (Q, K, 4, 4) float32.
         can_bus: (Q, 18) float64 with differences along the queue; the BEV is turned by its angle.
     """
 
     clip_token: str
     frame_index: int
-    images: Images | EncodedImages
+    images: Images | list[EncodedImages]
     valid_height: int
     lidar2img: NDArray[np.float32]
     can_bus: NDArray[np.float64]
@@ -68,12 +68,12 @@ class DrivingBatch:
     """B samples: steps of the queue oldest first, the last is the frame that `targets` belong to.
 
     Attributes:
-        images: (Q, B, K, H, W, 3) uint8 RGB, or the files of Q * B frames in this order; `valid_height`: rows that are
-            no padding.
+        images: (Q, B, K, H, W, 3) uint8 RGB, or the files of each of Q * B frames in this order; `valid_height`: rows
+            that are no padding.
         lidar2img: (Q, B, K, 4, 4) float32; can_bus: (Q, B, 18) float64.
     """
 
-    images: Tensor | EncodedImages
+    images: Tensor | list[EncodedImages]
     valid_height: int
     lidar2img: Tensor
     can_bus: Tensor
@@ -194,7 +194,7 @@ class DrivingDataset(Dataset[DrivingSample]):
         return DrivingSample(
             clip_token=clip.clip_token,
             frame_index=frame_index,
-            images=_together([item.images for item in decoded], axis=0),
+            images=_queue([item.images for item in decoded]),
             valid_height=decoded[-1].valid_height,
             lidar2img=np.stack([item.lidar2img for item in decoded]),
             can_bus=can_bus_deltas(frames),
@@ -228,9 +228,8 @@ def collate(samples: Sequence[DrivingSample]) -> DrivingBatch:
     if len({_image_size(sample) for sample in samples}) != 1:
         names = ", ".join(sorted({sample.clip_token for sample in samples}))
         raise InputError(f"The images of clips {names} differ in size, so they cannot share a batch.")
-    images = _together([sample.images for sample in samples], axis=1)
     return DrivingBatch(
-        images=images if isinstance(images, EncodedImages) else torch.from_numpy(images),
+        images=_batch([sample.images for sample in samples]),
         valid_height=samples[0].valid_height,
         lidar2img=torch.from_numpy(np.stack([sample.lidar2img for sample in samples], axis=1)),
         can_bus=torch.from_numpy(np.stack([sample.can_bus for sample in samples], axis=1)),
@@ -239,18 +238,23 @@ def collate(samples: Sequence[DrivingSample]) -> DrivingBatch:
 
 
 def _image_size(sample: DrivingSample) -> Any:
+    """As the network sees them: cameras of several resolutions may share a batch."""
     images = sample.images
-    return images.geometry if isinstance(images, EncodedImages) else (images.shape, sample.valid_height)
+    if isinstance(images, list):
+        return frozenset((part.geometry.padded_height, part.geometry.width) for part in images), sample.valid_height
+    return images.shape, sample.valid_height
 
 
-def _together(parts: Sequence[Images | EncodedImages], axis: int) -> Images | EncodedImages:
-    """Frames' images as a queue, axis 0, or queues' as a batch, axis 1."""
-    encoded = [part for part in parts if isinstance(part, EncodedImages)]
-    if not encoded:
-        return np.stack([part for part in parts if not isinstance(part, EncodedImages)], axis=axis)
-    if axis == 0:
-        return joined(encoded)
-    return joined([part.only(t) for t in range(len(encoded[0])) for part in encoded])
+def _queue(frames: Sequence[Images | EncodedImages]) -> Images | list[EncodedImages]:
+    encoded = [frame for frame in frames if isinstance(frame, EncodedImages)]
+    return encoded or np.stack([frame for frame in frames if not isinstance(frame, EncodedImages)])
+
+
+def _batch(queues: Sequence[Images | list[EncodedImages]]) -> Tensor | list[EncodedImages]:
+    encoded = [queue for queue in queues if isinstance(queue, list)]
+    if encoded:
+        return [frame for step in zip(*encoded) for frame in step]
+    return torch.from_numpy(np.stack([queue for queue in queues if not isinstance(queue, list)], axis=1))
 
 
 class Cache(Generic[T]):

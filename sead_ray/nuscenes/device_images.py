@@ -78,6 +78,8 @@ def _decoded_there(
     """(N, 3, source_height, source_width) uint8; None where the device decodes nothing, or not these."""
     if device.type != "cuda":
         return None
+    # torchvision decodes on a stream of its own, into memory that may still be read by what is queued here.
+    torch.cuda.current_stream(device).synchronize()
     try:
         # RuntimeError: of a picture, here or where pictures of unequal size are stacked; or of the device, and then
         # what follows fails too.

@@ -42,12 +42,6 @@ class EncodedImages:
         files = [self.data[(self.ends[k - 1] if k else 0) : self.ends[k]] for k in numbers]
         return files, self.keys[numbers.start : numbers.stop]
 
-    def only(self, t: int) -> EncodedImages:
-        """Frame t alone."""
-        files, keys = self.frame(t)
-        ends = np.cumsum([len(file) for file in files])
-        return EncodedImages(np.concatenate(files), ends, keys, self.geometry, self.config)
-
 
 def read_encoded(frames: Sequence[Frame], store: Store, config: ImageConfig, geometry: ImageGeometry) -> EncodedImages:
     """Reads the frames' images from the data root without decoding them.
@@ -67,22 +61,3 @@ def read_encoded(frames: Sequence[Frame], store: Store, config: ImageConfig, geo
                 raise InputError(fault)
     data = np.frombuffer(b"".join(files), np.uint8)
     return EncodedImages(data, np.cumsum([len(file) for file in files]), keys, geometry, config)
-
-
-def joined(parts: Sequence[EncodedImages]) -> EncodedImages:
-    """All frames of `parts`, one after the other.
-
-    Raises:
-        ValueError: their images differ in size.
-    """
-    first = parts[0]
-    if any(part.geometry != first.geometry for part in parts):
-        raise ValueError("images differ in size")
-    starts = np.cumsum([0, *(len(part.data) for part in parts[:-1])])
-    return EncodedImages(
-        np.concatenate([part.data for part in parts]),
-        np.concatenate([part.ends + start for part, start in zip(parts, starts)]),
-        [key for part in parts for key in part.keys],
-        first.geometry,
-        first.config,
-    )

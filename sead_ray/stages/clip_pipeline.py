@@ -69,8 +69,8 @@ def run_pipeline(
     """Streams the clips `tokens` through decoding, the model and `finish`; gives what `finish` returned, unordered.
 
     Decoders and `finish` run in CPU tasks beside the actors. An actor has its next batch at hand while it works. A clip
-    that fails `max_attempts` times, or with which workers die so often, comes to `finish` as a `Failure`. With the
-    block everything that the pipeline holds of the cluster ends, whether it was done or not.
+    that fails `max_attempts` times, or with which workers die so often, comes to `finish` as a `Failure`. When
+    the block is left, done or not, everything that the pipeline holds of the cluster ends.
 
     Args:
         decoder: gpu: the CPU tasks only read the files, `work` sees no pixels of the clips.

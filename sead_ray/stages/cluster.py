@@ -98,7 +98,7 @@ def device_here(gpus: float) -> str:
 
 @contextmanager
 def starting(device: torch.device | str) -> Generator[None]:
-    """Beside the block a thread starts a GPU: its context, cuBLAS and cuDNN, seconds in which Python can import."""
+    """A thread starts the GPU (its context, cuBLAS, cuDNN) while the block imports and builds what will use it."""
     thread = threading.Thread(target=_start, args=(torch.device(device),), name="start-device", daemon=True)
     thread.start()
     try:

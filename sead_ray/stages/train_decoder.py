@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,14 +21,20 @@ WAITED_TOO_LONG = 0.1  # of a training's time
 
 
 def waiting_share(history: Sequence[Mapping[str, Any]]) -> float:
-    """Of the time between the first and the last entry of a training's log, how much it waited for its loader."""
-    first, last = history[0], history[-1]
-    seconds = last["time_s"] - first["time_s"]
-    return (last["waited_s"] - first["waited_s"]) / seconds if seconds > 0 else 0.0
+    """Of the time between the entries of a training's log, how much it waited for its loader. What lies between two
+    processes of one training, the second of which counts its waiting from 0, is left out."""
+    steps = [
+        (after["time_s"] - before["time_s"], after["waited_s"] - before["waited_s"])
+        for before, after in pairwise(history)
+        if after["waited_s"] >= before["waited_s"]
+    ]
+    seconds = sum(passed for passed, _ in steps)
+    return sum(waited for _, waited in steps) / seconds if seconds > 0 else 0.0
 
 
 def training_decoder(run: Store, config: RunConfig, number: int, on_gpus: bool) -> Decoder:
-    """What `train.decode_on` says; for auto the GPU where the round before was measured to wait for its images.
+    """What `train.decode_on` says; for auto the GPU from the round on before which one was measured to wait for its
+    loader.
 
     The same at every start of one round.
 
@@ -40,7 +47,10 @@ def training_decoder(run: Store, config: RunConfig, number: int, on_gpus: bool) 
     if not (on_gpus and number and config.image.decode == "full" and run.is_published(layout.model(number - 1))):
         return "cpu"
     log = run.read_bytes(f"{layout.model(number - 1)}/metrics.jsonl").decode()
-    share = waiting_share([json.loads(line) for line in log.splitlines()])
+    history = [json.loads(line) for line in log.splitlines()]
+    if history[0].get("decoder") == "gpu":
+        return "gpu"
+    share = waiting_share(history)
     if share <= WAITED_TOO_LONG:
         return "cpu"
     say(

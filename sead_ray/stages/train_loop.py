@@ -122,7 +122,7 @@ class _Trainer:
     def __init__(
         self, config: RunConfig, arguments: dict[str, Any], rank: int, world: int, device: torch.device, on_gpu: bool
     ) -> None:
-        """`on_gpu`: where images are decoded."""
+        """`on_gpu`: whether this worker's GPU decodes its images."""
         self.config, self.rank, self.world, self.device = config, rank, world, device
         self.schedule = arguments["schedule"]
         self.start_up = StartUp()
@@ -226,19 +226,21 @@ class _Trainer:
         steps = (0, self.schedule["steps_per_epoch"] - 1)  # an epoch's last batch may be smaller
         sizes = sorted({max(1, len(shard(order, step, size, self.rank, self.world))) for step in steps}, reverse=True)
         train, height = self.config.train, geometry.height
-        try:
-            for samples in sizes:
-                inputs = blank_inputs(train.queue_length, samples, geometry, train.augment, self.device)
+        for samples in sizes:
+            inputs = blank_inputs(train.queue_length, samples, geometry, train.augment, self.device)
+            part = "the network"
+            try:
                 if samples == sizes[0]:
                     self.forward.record(inputs, height)
+                part = "the losses"
                 images, lidar2img, can_bus, *draws = inputs
                 with unchanged_buffers(self.model):
                     found = self.forward(images, lidar2img, can_bus, height, *draws)
                 blank = BatchTargets.blank(samples).to(self.device)
-                self.criterion.record(Predictions(*(part.nan_to_num() for part in found)), blank)
-        except RuntimeError as error:
-            logger.warning("batches of %d samples run without CUDA graphs: %s", samples, error)
-            torch.cuda.empty_cache()
+                self.criterion.record(Predictions(*(value.nan_to_num() for value in found)), blank)
+            except RuntimeError as error:
+                logger.warning("%s of batches of %d samples run without CUDA graphs: %s", part, samples, error)
+                torch.cuda.empty_cache()
 
     def _step_seed(self, number: int) -> int:
         return np.random.SeedSequence([self.seed, number, self.rank]).generate_state(1)[0].item()

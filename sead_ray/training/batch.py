@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -102,13 +103,14 @@ class TrainingBatch:
     """B samples of Q frames, oldest first; K cameras.
 
     Attributes:
-        images: (Q, B, K, H, W, 3) uint8 RGB; rows from `valid_height` on are padding. Or files, see `with_pixels`.
+        images: (Q, B, K, H, W, 3) uint8 RGB; rows from `valid_height` on are padding. Or the files of Q * B
+            frames, see `with_pixels`.
         lidar2img: (Q, B, K, 4, 4) float32; can_bus: (Q, B, 18) float64.
         targets: of the last frame. draws: of the augmentation; None: nothing is augmented.
         weight: what the gradient of the batch's mean loss is multiplied with.
     """
 
-    images: Tensor | EncodedImages
+    images: Tensor | list[EncodedImages]
     lidar2img: Tensor
     can_bus: Tensor
     valid_height: int
@@ -133,19 +135,24 @@ class TrainingBatch:
         """Its files decoded where its other parts are."""
         if isinstance(self.images, Tensor):
             return self
-        encoded, decoded = self.images, []
-        for start in range(0, len(encoded), DECODED_TOGETHER):
-            frames = [encoded.frame(t) for t in range(start, min(start + DECODED_TOGETHER, len(encoded)))]
-            files, keys = ([item for part in parts for item in part] for parts in zip(*frames))
-            device = self.lidar2img.device
-            decoded.append(pixels_on_device(files, keys, encoded.geometry, encoded.config, device))
-        return dataclasses.replace(self, images=torch.cat(decoded).unflatten(0, self.lidar2img.shape[:3]))
+        device, decoded = self.lidar2img.device, []
+        for geometry, frames in itertools.groupby(self.images, key=lambda frame: frame.geometry):
+            for together in _parts(list(frames), DECODED_TOGETHER):
+                files = [file for frame in together for file in frame.frame(0)[0]]
+                keys = [key for frame in together for key in frame.keys]
+                pixels = pixels_on_device(files, keys, geometry, together[0].config, device)
+                decoded.append(pixels.unflatten(0, (len(together), -1)))
+        return dataclasses.replace(self, images=torch.cat(decoded).unflatten(0, self.lidar2img.shape[:2]))
 
     def tensors(self) -> list[Tensor]:
         """All of them, those of targets and draws too."""
         found: list[Tensor] = []
         _each(self, lambda part: found.append(part) or part)
         return found
+
+
+def _parts(items: list[T], size: int) -> list[list[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _each(value: T, change: Callable[[Tensor], Tensor]) -> T:

@@ -72,7 +72,7 @@ class TrainForward(nn.Module):
             return self.run(*inputs, valid_height=valid_height)
         if samples == size:
             return recorded(*inputs)
-        # An epoch's last batch: filled up with its last sample, whose copies nobody reads, so that none has a gradient.
+        # An epoch's last batch is filled up with its last sample; the copies' outputs are cut off, their gradient is 0.
         chosen = torch.arange(size, device=images.device).clamp(max=samples - 1)
         filled = (part.index_select(dim, chosen) for part, dim in zip(inputs, INPUT_SAMPLES))
         return tuple(part.narrow(dim, 0, samples) for part, dim in zip(recorded(*filled), OUTPUT_SAMPLES))
@@ -111,7 +111,7 @@ class TrainForward(nn.Module):
     def record(self, inputs: tuple[Tensor, ...], valid_height: int) -> None:
         """Records forward and backward on CUDA for inputs (`inputs_of`) of this shape, whatever they hold.
 
-        Smaller batches use the recording too, but with batch norms that train, which would count what fills them up.
+        Smaller batches use the recording too, except where batch norms train: they would count what fills them up.
         Must come before the module is wrapped for a gradient exchange, and while no other thread uses CUDA.
         """
         program = _Program(self, valid_height).train()
@@ -176,7 +176,7 @@ class _Program(nn.Module):
 
 @contextmanager
 def unchanged_buffers(module: nn.Module) -> Generator[None]:
-    """What batch norms count within the block is forgotten."""
+    """All buffers are afterwards what they were before: what batch norms count within the block is forgotten."""
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         yield

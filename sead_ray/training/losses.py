@@ -1,8 +1,8 @@
 """Detection, map and motion losses of VAD, each the mean over samples of what upstream computes for a batch of one.
 
 Every function returns one number for each layer and sample, (L, B), already divided by the sample's number of
-matched pairs; the criterion weights, and averages over B. Samples never mix. Targets come by query, whatever those of a
-query without one hold: no shape depends on how many targets there are, and nothing waits for a GPU.
+matched pairs; the criterion weights, and averages over B. Samples never mix. There is one target for each query, and
+those of unmatched queries are ignored: no shape depends on how many targets there are, and nothing waits for a GPU.
 
 Shape legend: see `matching`; N queries, of agents or of map lines; R modes, T steps.
 """

@@ -35,7 +35,7 @@ def test_the_jobs_handler_survives_and_rays_stays_where_there_is_none() -> None:
 
 
 @pytest.mark.usefixtures("ray_that_takes_sigterm")
-@pytest.mark.parametrize(("set_before", "then"), [(None, "60000"), ("5", "5")])
+@pytest.mark.parametrize(("set_before", "then"), [(None, "600000"), ("5", "5")])
 def test_a_ray_of_ones_own_keeps_idle_workers(
     monkeypatch: pytest.MonkeyPatch, set_before: str | None, then: str
 ) -> None:

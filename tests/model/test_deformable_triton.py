@@ -1,15 +1,8 @@
-"""Triton's kernels against the plain operator: on a GPU as they are, elsewhere through Triton's interpreter.
-
-The interpreter has to be chosen before Triton comes in, hence the process of its own.
-"""
+"""Triton's kernels against the plain operator: on a GPU as they are, elsewhere through Triton's interpreter."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
-import torch
+from tests import triton_script
 
 PROGRAM = """
 import torch
@@ -55,8 +48,4 @@ print("equal")
 
 
 def test_kernels_equal_the_plain_operator() -> None:
-    environment = {**os.environ}
-    if not torch.cuda.is_available():
-        environment["TRITON_INTERPRET"] = "1"
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "equal", done.stderr[-2000:]
+    assert triton_script.run(PROGRAM) == "equal"

@@ -6,8 +6,6 @@ On a CPU the resize alone is the device's; `SEAD_PARITY_DEVICE=cuda` runs the ke
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -19,6 +17,7 @@ from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.device_images import can_decode, images_on_device, resize_and_normalise
 from sead_ray.nuscenes.images import STD_RGB, ImageGeometry, decode_images, normalise
+from tests import triton_script
 
 DEVICE = torch.device(os.environ.get("SEAD_PARITY_DEVICE", "cpu"))
 GEOMETRIES = [
@@ -68,12 +67,7 @@ print("equal")
 
 
 def test_the_kernel_is_the_plain_resize() -> None:
-    environment = {**os.environ}
-    if not torch.cuda.is_available():
-        environment["TRITON_INTERPRET"] = "1"
-    done = subprocess.run([sys.executable, "-c", KERNEL], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "equal"
+    assert triton_script.run(KERNEL) == "equal"
 
 
 @pytest.mark.parametrize("quality", [75, 95])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -21,6 +18,7 @@ from sead_ray.training.batch import BatchTargets, TrainingBatch
 from sead_ray.training.criterion import Predictions, VADCriterion
 from sead_ray.training.forward import TrainForward, precision_on, predictions
 from sead_ray.training.images import prepare_images
+from tests import triton_script
 
 STEPS, SAMPLES, HEIGHT, WIDTH, VALID = 3, 2, 64, 96, 54
 SIZE = {"embed_dims": 32, "ffn_dims": 64, "bev_h": 10, "bev_w": 6, "agent_queries": 24, "map_instances": 12}
@@ -172,9 +170,4 @@ print("equal")
 
 
 def test_the_kernel_prepares_the_same_images() -> None:
-    environment = {**os.environ}
-    if not torch.cuda.is_available():
-        environment["TRITON_INTERPRET"] = "1"
-    done = subprocess.run([sys.executable, "-c", KERNEL], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "equal"
+    assert triton_script.run(KERNEL) == "equal"

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sead_ray.config import ImageConfig
+from sead_ray.nuscenes.encoded_images import EncodedImages
 from sead_ray.nuscenes.images import ImageGeometry, decode_images, normalise
 
 COEFFICIENT_BITS = 11  # OpenCV's, of a weight of linear interpolation
@@ -42,34 +43,43 @@ def images_on_device(
     geometry: ImageGeometry,
     config: ImageConfig,
     device: torch.device,
+    normalised: bool = True,
 ) -> Tensor:
     """JPEG files (1-D uint8 each, of the size in `geometry`) to (N, 3, padded_height, width) float32, normalised.
 
     What nvJPEG refuses (CMYK, say) libjpeg decodes, as everything where the device is no GPU.
+
+    Args:
+        normalised: off for (N, padded_height, width, 3) uint8, which training distorts first.
 
     Raises:
         InputError: an image is not whole; names its key.
     """
     decoded = _decoded_there(encoded, geometry, device)
     if decoded is not None:
-        return resize_and_normalise(decoded, geometry)
+        return resize(decoded, geometry, normalised)
     pixels, valid_height = decode_images([data.tobytes() for data in encoded], keys, geometry, config)
-    return normalise(torch.from_numpy(pixels).to(device), valid_height)
+    resized = torch.from_numpy(pixels).to(device)
+    return normalise(resized, valid_height) if normalised else resized
 
 
-def pixels_on_device(
-    encoded: Sequence[NDArray[np.uint8]],
-    keys: Sequence[str],
-    geometry: ImageGeometry,
-    config: ImageConfig,
-    device: torch.device,
-) -> Tensor:
-    """The same as (N, padded_height, width, 3) uint8, not normalised: what training distorts."""
-    decoded = _decoded_there(encoded, geometry, device)
-    if decoded is not None:
-        return resize(decoded, geometry)
-    pixels, _ = decode_images([data.tobytes() for data in encoded], keys, geometry, config)
-    return torch.from_numpy(pixels).to(device)
+def frames_on_device(
+    frames: Sequence[tuple[EncodedImages, int]], device: torch.device, normalised: bool = True
+) -> list[Tensor]:
+    """Frame t of encoded images, for each (images, t): its six images as `images_on_device`; together where they are
+    of one size."""
+    sizes: dict[ImageGeometry, list[int]] = {}
+    for number, (images, _) in enumerate(frames):
+        sizes.setdefault(images.geometry, []).append(number)
+    decoded: dict[int, Tensor] = {}
+    for geometry, members in sizes.items():
+        parts = [frames[number][0].frame(frames[number][1]) for number in members]
+        files = [file for part in parts for file in part[0]]
+        keys = [key for part in parts for key in part[1]]
+        config = frames[members[0]][0].config
+        found = images_on_device(files, keys, geometry, config, device, normalised)
+        decoded.update(zip(members, found.unflatten(0, (len(members), -1))))
+    return [decoded[number] for number in range(len(frames))]
 
 
 def _decoded_there(
@@ -89,17 +99,12 @@ def _decoded_there(
     return decoded if tuple(decoded.shape[2:]) == (geometry.source_height, geometry.source_width) else None
 
 
-def resize_and_normalise(images: Tensor, geometry: ImageGeometry) -> Tensor:
-    """(N, 3, source_height, source_width) uint8 to (N, 3, padded_height, width) float32: `resize`, then `normalise`."""
+def resize(images: Tensor, geometry: ImageGeometry, normalised: bool) -> Tensor:
+    """(N, 3, source_height, source_width) uint8, by `cv2.resize` with INTER_LINEAR, to (N, padded_height, width, 3)
+    uint8; or through `normalise` to (N, 3, padded_height, width) float32."""
     if _has_kernel(images.device):
-        return _kernel().resize(images, geometry, taps(geometry, images.device), normalised=True)
-    return normalise(resize(images, geometry), geometry.height)
-
-
-def resize(images: Tensor, geometry: ImageGeometry) -> Tensor:
-    """(N, 3, source_height, source_width) uint8 to (N, padded_height, width, 3) uint8: `cv2.resize`, INTER_LINEAR."""
-    if _has_kernel(images.device):
-        return _kernel().resize(images, geometry, taps(geometry, images.device), normalised=False)
+        kernel = importlib.import_module("sead_ray.nuscenes.resize_triton")
+        return kernel.resize(images, geometry, taps(geometry, images.device), normalised)
     rows, columns = taps(geometry, images.device)
     upper, lower = (_mix_columns(images.index_select(2, index), columns) for index in (rows.first, rows.second))
     top, bottom = (
@@ -109,15 +114,11 @@ def resize(images: Tensor, geometry: ImageGeometry) -> Tensor:
         (len(images), geometry.padded_height, geometry.width, 3), dtype=torch.uint8, device=images.device
     )
     resized[:, : geometry.height] = ((top + bottom + 2) >> 2).movedim(1, -1).to(torch.uint8)
-    return resized
+    return normalise(resized, geometry.height) if normalised else resized
 
 
 def _has_kernel(device: torch.device) -> bool:
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
-
-
-def _kernel() -> Any:
-    return importlib.import_module("sead_ray.nuscenes.resize_triton")
 
 
 def _mix_columns(lines: Tensor, columns: Taps) -> Tensor:

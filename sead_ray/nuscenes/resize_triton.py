@@ -63,7 +63,7 @@ def _kernel(
 
 
 def resize(images: Tensor, geometry: ImageGeometry, taps: Any, normalised: bool) -> Tensor:
-    """As `device_images.resize_and_normalise`, or as `resize`; `taps`: of rows and of columns."""
+    """As `device_images.resize`; `taps`: of rows and of columns."""
     rows, columns = taps
     count, size = len(images), (geometry.padded_height, geometry.width)
     shape = (count, 3, *size) if normalised else (count, *size, 3)

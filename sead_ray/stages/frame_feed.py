@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sead_ray.nuscenes.device_images import images_on_device
+from sead_ray.nuscenes.device_images import frames_on_device
 from sead_ray.nuscenes.encoded_images import EncodedImages
-from sead_ray.nuscenes.images import ImageGeometry, normalise
+from sead_ray.nuscenes.images import normalise
 
 FRAMES_AHEAD = 6  # of the one that the device has finished: what Python's other threads may hold up
 
@@ -169,24 +169,13 @@ class FrameFeed:
             frame = DeviceFrame(step, images, lidar2img, can_bus)
             frame.copied = torch.cuda.Event()
             frame.copied.record(stream)
-            if pixels is None:
-                stream.synchronize()  # the decoder reads the files, and writes memory, on a stream of its own
         return frame
 
     def _decode(self, step: Step) -> Tensor:
-        """(R, 6, 3, H, W), each clip's files decoded once; together where they are of one size."""
+        """(R, 6, 3, H, W), each clip's files decoded once."""
         clips = list(dict.fromkeys(step.sources))
-        sizes: dict[ImageGeometry, list[int]] = {}
-        for index in clips:
-            sizes.setdefault(self._encoded(index).geometry, []).append(index)
-        decoded: dict[int, Tensor] = {}
-        for geometry, members in sizes.items():
-            frames = [self._encoded(index).frame(step.t) for index in members]
-            files = [file for frame in frames for file in frame[0]]
-            keys = [key for frame in frames for key in frame[1]]
-            config = self._encoded(members[0]).config
-            images = images_on_device(files, keys, geometry, config, self._device)
-            decoded.update(zip(members, images.unflatten(0, (len(members), -1))))
+        frames = frames_on_device([(self._encoded(index), step.t) for index in clips], self._device)
+        decoded = dict(zip(clips, frames))
         return torch.stack([decoded[index] for index in step.sources])
 
     def _encoded(self, index: int) -> EncodedImages:

@@ -8,7 +8,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,16 @@ def exchanging(forward: TrainForward) -> nn.Module:
     """
     settings = {"gradient_as_bucket_view": True, "broadcast_buffers": trains_norms(forward)}
     return ray.train.torch.prepare_model(forward, move_to_device=False, parallel_strategy_kwargs=settings)
+
+
+@contextmanager
+def _recording(what: str) -> Generator[None]:
+    """What cannot be recorded in CUDA graphs is said, and computed as it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        logger.warning("%s runs without CUDA graphs: %s", what, error)
+        torch.cuda.empty_cache()
 
 
 class _Trainer:
@@ -219,7 +230,7 @@ class _Trainer:
             yield replace(batch, weight=weight, draws=draws)
 
     def _record(self) -> None:
-        """CUDA graphs for the network and the losses; what cannot be recorded runs as it is."""
+        """CUDA graphs for the network and the losses."""
         if self.device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
             return
         order, size, geometry = range(len(self.dataset)), self.schedule["global_batch"], self.dataset.image_geometry
@@ -228,19 +239,15 @@ class _Trainer:
         train, height = self.config.train, geometry.height
         for samples in sizes:
             inputs = blank_inputs(train.queue_length, samples, geometry, train.augment, self.device)
-            part = "the network"
-            try:
-                if samples == sizes[0]:
+            if samples == sizes[0]:
+                with _recording(f"the network for batches of {samples}"):
                     self.forward.record(inputs, height)
-                part = "the losses"
+            with _recording(f"the loss for batches of {samples}"):
                 images, lidar2img, can_bus, *draws = inputs
                 with unchanged_buffers(self.model):
                     found = self.forward(images, lidar2img, can_bus, height, *draws)
                 blank = BatchTargets.blank(samples).to(self.device)
                 self.criterion.record(Predictions(*(value.nan_to_num() for value in found)), blank)
-            except RuntimeError as error:
-                logger.warning("%s of batches of %d samples run without CUDA graphs: %s", part, samples, error)
-                torch.cuda.empty_cache()
 
     def _step_seed(self, number: int) -> int:
         return np.random.SeedSequence([self.seed, number, self.rank]).generate_state(1)[0].item()

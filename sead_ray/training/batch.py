@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sead_ray.nuscenes.dataset import DrivingBatch
-from sead_ray.nuscenes.device_images import pixels_on_device
+from sead_ray.nuscenes.device_images import frames_on_device
 from sead_ray.nuscenes.encoded_images import EncodedImages
 from sead_ray.records import FUTURE_STEPS, MAP_POINTS
 from sead_ray.targets import MAP_ORDERS, FrameTargets
@@ -135,24 +134,17 @@ class TrainingBatch:
         """Its files decoded where its other parts are."""
         if isinstance(self.images, Tensor):
             return self
-        device, decoded = self.lidar2img.device, []
-        for geometry, frames in itertools.groupby(self.images, key=lambda frame: frame.geometry):
-            for together in _parts(list(frames), DECODED_TOGETHER):
-                files = [file for frame in together for file in frame.frame(0)[0]]
-                keys = [key for frame in together for key in frame.keys]
-                pixels = pixels_on_device(files, keys, geometry, together[0].config, device)
-                decoded.append(pixels.unflatten(0, (len(together), -1)))
-        return dataclasses.replace(self, images=torch.cat(decoded).unflatten(0, self.lidar2img.shape[:2]))
+        frames, device = [(frame, 0) for frame in self.images], self.lidar2img.device
+        decoded: list[Tensor] = []
+        for start in range(0, len(frames), DECODED_TOGETHER):
+            decoded += frames_on_device(frames[start : start + DECODED_TOGETHER], device, normalised=False)
+        return dataclasses.replace(self, images=torch.stack(decoded).unflatten(0, self.lidar2img.shape[:2]))
 
     def tensors(self) -> list[Tensor]:
         """All of them, those of targets and draws too."""
         found: list[Tensor] = []
         _each(self, lambda part: found.append(part) or part)
         return found
-
-
-def _parts(items: list[T], size: int) -> list[list[T]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _each(value: T, change: Callable[[Tensor], Tensor]) -> T:

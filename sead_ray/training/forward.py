@@ -59,7 +59,6 @@ class TrainForward(nn.Module):
         self.model = model
         self.precision = precision
         self._recorded: dict[Any, tuple[int, Any]] = {}
-        self._trains_norms = trains_norms(model)
 
     def forward(
         self, images: Tensor, lidar2img: Tensor, can_bus: Tensor, valid_height: int, *draws: Tensor
@@ -68,7 +67,7 @@ class TrainForward(nn.Module):
         or none."""
         inputs, samples = (images, lidar2img, can_bus, *draws), images.shape[1]
         size, recorded = self._recorded.get(_kind(inputs, valid_height), (0, None))
-        if not self.training or recorded is None or samples > size or (samples < size and self._trains_norms):
+        if not self.training or recorded is None or samples > size or (samples < size and trains_norms(self)):
             return self.run(*inputs, valid_height=valid_height)
         if samples == size:
             return recorded(*inputs)
@@ -119,7 +118,6 @@ class TrainForward(nn.Module):
             recorded = torch.cuda.make_graphed_callables(
                 program, inputs, num_warmup_iters=WARM_UP, allow_unused_input=True
             )
-        self._trains_norms = trains_norms(self)
         self._recorded[_kind(inputs, valid_height)] = inputs[0].shape[1], recorded
 
     def _autocast(self) -> AbstractContextManager[None]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sead_ray.config import ImageConfig
 from sead_ray.errors import InputError
-from sead_ray.nuscenes.device_images import can_decode, images_on_device, resize_and_normalise
+from sead_ray.nuscenes.device_images import can_decode, images_on_device, resize
 from sead_ray.nuscenes.images import STD_RGB, ImageGeometry, decode_images, normalise
 from tests import triton_script
 
@@ -45,7 +45,7 @@ def test_the_resize_is_opencvs(geometry: ImageGeometry) -> None:
     for out, image in zip(expected, images):
         cv2.resize(image, (geometry.width, geometry.height), dst=out[: geometry.height])
     planes = torch.from_numpy(np.stack(images)).movedim(-1, 1).contiguous().to(DEVICE)
-    found = resize_and_normalise(planes, geometry).cpu()
+    found = resize(planes, geometry, normalised=True).cpu()
     torch.testing.assert_close(found, normalise(torch.from_numpy(expected), geometry.height), rtol=0, atol=1e-6)
 
 
@@ -60,8 +60,8 @@ images = torch.randint(0, 256, (2, 3, 33, 57), generator=torch.Generator().manua
 taps = device_images.taps(geometry, device)
 kernel = {normalised: resize_triton.resize(images, geometry, taps, normalised) for normalised in (False, True)}
 device_images._has_kernel = lambda device: False
-assert torch.equal(kernel[False], device_images.resize(images, geometry))
-torch.testing.assert_close(kernel[True], device_images.resize_and_normalise(images, geometry), rtol=0, atol=1e-6)
+assert torch.equal(kernel[False], device_images.resize(images, geometry, normalised=False))
+torch.testing.assert_close(kernel[True], device_images.resize(images, geometry, normalised=True), rtol=0, atol=1e-6)
 print("equal")
 """
 

@@ -29,5 +29,9 @@ class RunConfig(Schema):
     labels: LabelConfig = LabelConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     track: TrackConfig = TrackConfig()
+    overlap: bool = False
+    """The next round's training workers start, and build and record their model, while clips are scored, and a round's
+    model is evaluated while the next one trains. For a cluster of one's own: both hold their part of it. On one GPU
+    each takes a half where `train.gpus_per_worker` and `score.gpus_per_actor` say nothing."""
     notice: str = ""
     """A sentence printed with the result, such as what a demo does not prove."""

@@ -20,6 +20,7 @@ from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.lock import driver_lock
+from sead_ray.stages.overlap import Overlap
 from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.prepare import ensure_world, prepare
 from sead_ray.stages.progress import Progress, say
@@ -65,7 +66,8 @@ def ablate_shift(config: RunConfig, max_clips: int | None) -> str:
         prepare(run, config)
         models = [number for number in range(len(config.select.rounds)) if run.is_published(layout.model(number))]
         if not models:
-            run_round(run, config, 0, read_pool(run, config))
+            alone = config.model_copy(update={"overlap": False})
+            run_round(run, alone, 0, read_pool(run, config), Overlap(run, alone))
         model_key = layout.model(max(models, default=0))
         rows = _measure(run, config, model_key, pool_tokens(run)[:max_clips].to_pylist())
     text = f"{markdown(rows)}\n\n{decide(rows)}"

@@ -92,7 +92,8 @@ def _run_cells(root: Store, config: RunConfig, cells: Sequence[Cell], at_once: i
                 yield cell, str(error)
         return
     connect()
-    shared = with_share_of_gpus(config, ray.cluster_resources().get("GPU", 0), at_once)
+    alone = config.model_copy(update={"overlap": False})  # runs that share GPUs would wait for each other's workers
+    shared = with_share_of_gpus(alone, ray.cluster_resources().get("GPU", 0), at_once)
     with tempfile.TemporaryDirectory() as elsewhere:
         logs = Store(root.root if root.is_local else elsewhere)
         yield from side_by_side(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,8 +53,11 @@ class ClipOutput:
     predictions: list[FramePrediction]
 
 
-def evaluate_model(run: Store, config: RunConfig, round_number: int) -> None:
+def evaluate_model(run: Store, config: RunConfig, round_number: int, stopped: threading.Event | None = None) -> None:
     """Publishes the evaluation of round `round_number`'s model; returns at once where it is published.
+
+    Args:
+        stopped: set by another thread, so that nothing more is evaluated, nor published.
 
     Raises:
         InputError: a val clip cannot be read; evaluation on a part of val would not be comparable.
@@ -62,7 +66,9 @@ def evaluate_model(run: Store, config: RunConfig, round_number: int) -> None:
     if run.is_published(folder):
         return
     with metrics.stage(run.root, "evaluate", round_number):
-        publish_evaluation(run, config, layout.model(round_number), folder, f"evaluate round {round_number}")
+        publish_evaluation(run, config, layout.model(round_number), folder, f"evaluate round {round_number}", stopped)
+    if not run.is_published(folder):
+        return
     l2_m = run.read_json(f"{folder}/evaluation.json")["planner"]["l2_m"]["avg"]
     if l2_m is not None:  # None without val clips
         metrics.show("sead_l2_m", l2_m, run=run.root, round=round_number)
@@ -84,13 +90,21 @@ def evaluate_model_dir(run: Store, config: RunConfig, model_dir: str) -> str:
     return folder
 
 
-def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: str, stage: str) -> None:
+def publish_evaluation(
+    run: Store,
+    config: RunConfig,
+    model_key: str,
+    folder: str,
+    stage: str,
+    stopped: threading.Event | None = None,
+) -> None:
     """Evaluates the model at `model_key` of the run and publishes `folder`; returns at once where it is published.
 
     Without val clips the evaluation holds no number, and says so.
 
     Args:
         stage: name of the stage for the progress bar.
+        stopped: as in `evaluate_model`.
 
     Raises:
         InputError: as `evaluate_model`.
@@ -120,6 +134,8 @@ def publish_evaluation(run: Store, config: RunConfig, model_key: str, folder: st
         ) as rows,
     ):
         for row in rows:
+            if stopped and stopped.is_set():
+                return
             for name in PLANNERS:
                 records[name] += [FramePlanning.from_row(item) for item in row[name]]
             perception += pickle.loads(row["perception"])

@@ -78,6 +78,11 @@ def train_progress(number: int) -> str:
     return f"{round_folder(number)}/training.json"
 
 
+def train_work(number: int) -> str:
+    """What workers that got ready before the round's clips were chosen shall train on."""
+    return f"{round_folder(number)}/training_work.json"
+
+
 def train_error(number: int) -> str:
     """The sentence of an `InputError` that ended the training: retrying would meet it again."""
     return f"{round_folder(number)}/training_error.json"

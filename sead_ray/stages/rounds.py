@@ -15,6 +15,7 @@ from sead_ray.stages.evaluate import evaluate_model
 from sead_ray.stages.features import extract_start_features
 from sead_ray.stages.label_store import requested_frames, require_delivery, write_request
 from sead_ray.stages.lock import driver_lock
+from sead_ray.stages.overlap import Overlap, shared_out
 from sead_ray.stages.prepare import ensure_world, prepare
 from sead_ray.stages.progress import about, say
 from sead_ray.stages.score import score_pool
@@ -30,6 +31,7 @@ from sead_ray.stages.select import (
     select_round,
     show_budget,
 )
+from sead_ray.stages.standby import Standby
 from sead_ray.stages.take_up import take_up
 from sead_ray.stages.track import Tracking
 from sead_ray.stages.train import train_model
@@ -76,6 +78,7 @@ _FREE_KEYS = {
     },
     "evaluate": None,
     "track": None,
+    "overlap": None,
 }
 
 
@@ -95,19 +98,22 @@ def run_rounds(config: RunConfig) -> Store:
 
 
 def _run_rounds(run: Store, config: RunConfig, tracking: Tracking) -> None:
-    ensure_world(config)
-    prepare(run, config)
-    pool = read_pool(run, config)
-    for number in range(len(config.select.rounds)):
-        with about(round=number):
-            if take_up(run, number):
-                pool = read_pool(run, config)
-            run_round(run, config, number, pool)
-        tracking.tell()
-        write_report(run, config.data.root, config)
+    config = shared_out(config)
+    with Overlap(run, config) as overlap:
+        overlap.get_ready(0)
+        ensure_world(config)
+        prepare(run, config)
+        pool = read_pool(run, config)
+        for number in range(len(config.select.rounds)):
+            with about(round=number):
+                if take_up(run, number):
+                    pool = read_pool(run, config)
+                run_round(run, config, number, pool, overlap)
+            tracking.tell()
+            write_report(run, config.data.root, config)
 
 
-def run_round(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
+def run_round(run: Store, config: RunConfig, number: int, pool: PoolTable, overlap: Overlap) -> None:
     """score → select → (labels) → train → evaluate."""
     metrics.show("sead_round", number, run=run.root)
     share = config.select.rounds[number]
@@ -120,8 +126,11 @@ def run_round(run: Store, config: RunConfig, number: int, pool: PoolTable) -> No
         if needs_start_features(config, number):
             extract_start_features(run, config)
     buy(run, config, number, pool)
-    train_round(run, config, number)
-    evaluate_model(run, config, number)
+    with overlap.evaluating(number - 1):
+        train_round(run, config, number, overlap.standby(number))
+    overlap.get_ready(number + 1)
+    if not overlap.evaluates_later(number):
+        evaluate_model(run, config, number)
 
 
 def buy(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
@@ -140,11 +149,15 @@ def _buy(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:
     publish_selection(run, config, number, rows, started)
 
 
-def train_round(run: Store, config: RunConfig, number: int) -> None:
-    """Trains on everything bought up to this round, once its labels are there."""
+def train_round(run: Store, config: RunConfig, number: int, standby: Standby | None = None) -> None:
+    """Trains on everything bought up to this round, once its labels are there.
+
+    Args:
+        standby: workers that got ready for it.
+    """
     require_delivery(run, config, number)
     selections = [*bought_before(run, number), *read_selection(run, number)]
-    train_model(run, config, number, bought_frames(selections))
+    train_model(run, config, number, bought_frames(selections), standby)
 
 
 def bought_frames(selections: list[Selection]) -> dict[str, list[int]]:

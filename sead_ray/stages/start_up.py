@@ -9,7 +9,8 @@ class StartUp:
     """Seconds of each part, one after the other, from the worker's entry on.
 
     Attributes:
-        seconds: by part: data, model, recording, first batch.
+        seconds: by part: model, data, recording, first batch; where the workers got ready ahead, preparation and
+            selection are what they waited for.
     """
 
     def __init__(self) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,35 +23,29 @@ from sead_ray.config import RunConfig
 from sead_ray.errors import FencedError, InputError
 from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
+from sead_ray.nuscenes.images import image_geometry
 from sead_ray.stages import layout
 from sead_ray.stages.cluster import starting, switch_threads_often
+from sead_ray.stages.decoder_choice import first_clip
 from sead_ray.stages.feed import DeviceFeed
 from sead_ray.stages.lease import require_lease
 from sead_ray.stages.loader import BatchLoader, Draw, loader_workers
 from sead_ray.stages.process_group import worker_device
+from sead_ray.stages.recordings import Recordings
 from sead_ray.stages.start_up import StartUp
 from sead_ray.stages.train_data import load_dataset
 from sead_ray.stages.train_decoder import decodes_here
 from sead_ray.storage import Store
 from sead_ray.training.augment import draw
-from sead_ray.training.batch import BatchTargets, TrainingBatch
-from sead_ray.training.criterion import Predictions, VADCriterion
-from sead_ray.training.forward import (
-    TrainForward,
-    blank_inputs,
-    lay_out,
-    precision_on,
-    predictions,
-    trains_norms,
-    unchanged_buffers,
-)
+from sead_ray.training.batch import TrainingBatch
+from sead_ray.training.criterion import VADCriterion
+from sead_ray.training.forward import TrainForward, lay_out, precision_on, predictions, trains_norms
 from sead_ray.training.optim import build_optimizer, build_scheduler
 from sead_ray.training.recorded_criterion import RecordedCriterion
 
-logger = logging.getLogger(__name__)
-
 LOG_EVERY = 10  # optimiser steps
 PROGRESS_EVERY_S = 2.0
+AWAIT_S = 0.2  # between two looks at what the driver has written
 MODEL = "model"  # folder of the weights in a checkpoint
 
 
@@ -92,7 +84,9 @@ def _train(arguments: dict[str, Any]) -> None:
     on_gpu = decodes_here(arguments.get("decoder", "cpu"), config, device)
     # Not the default stream where a JPEG engine works too: its calls wait for all that is under way there.
     with torch.cuda.stream(torch.cuda.Stream(device) if on_gpu else None):
-        trainer = _Trainer(config, arguments, rank, world, device, on_gpu)
+        trainer = _Trainer(config, arguments, rank, world, device)
+        work = arguments["work"] or trainer.get_ready()
+        trainer.take_up(work["bought"], work["schedule"], on_gpu)
         trainer.restore(ray.train.get_checkpoint())
         try:
             trainer.train()
@@ -113,14 +107,9 @@ def exchanging(forward: TrainForward) -> nn.Module:
     return ray.train.torch.prepare_model(forward, move_to_device=False, parallel_strategy_kwargs=settings)
 
 
-@contextmanager
-def _recording(what: str) -> Generator[None]:
-    """What cannot be recorded in CUDA graphs is said, and computed as it is."""
-    try:
-        yield
-    except RuntimeError as error:
-        logger.warning("%s runs without CUDA graphs: %s", what, error)
-        torch.cuda.empty_cache()
+def _await(there: Callable[[], bool]) -> None:
+    while not there():
+        time.sleep(AWAIT_S)
 
 
 class _Trainer:
@@ -131,19 +120,12 @@ class _Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, arguments: dict[str, Any], rank: int, world: int, device: torch.device, on_gpu: bool
+        self, config: RunConfig, arguments: dict[str, Any], rank: int, world: int, device: torch.device
     ) -> None:
-        """`on_gpu`: whether this worker's GPU decodes its images."""
         self.config, self.rank, self.world, self.device = config, rank, world, device
-        self.schedule = arguments["schedule"]
         self.start_up = StartUp()
         self.seed = np.random.SeedSequence([config.seed, arguments["round"]]).generate_state(1)[0].item()
         self.run, self.round = Store(arguments["run_root"]), arguments["round"]
-        self.dataset = load_dataset(self.run, config, arguments["bought"], self.seed, encoded=on_gpu)
-        here = ray.train.get_context().get_local_world_size()
-        n_workers = loader_workers(config.train, self.dataset, device.type == "cuda", here)
-        self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads)
-        self.start_up.mark("data")
         torch.manual_seed(self.seed)  # the same start on every rank
         with starting(device):
             self.model: VAD = build_model(config.model).to(device)
@@ -151,13 +133,36 @@ class _Trainer:
         lay_out(self.model, self.forward.precision, device)
         self.criterion = RecordedCriterion(VADCriterion(config.train.loss_preset))
         self.optimizer = build_optimizer(self.model, config.train, config.model.backbone_weights is not None)
-        total_steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
-        self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
         self.lease = arguments.get("lease")
         self.epoch = self.steps_done = 0  # steps of this epoch
         self.history: list[dict[str, Any]] = []
-        self.start_up.mark("model")
+        self.recordings = Recordings(self.forward, self.criterion, config.train, device)
         self._shown = 0.0
+        self.start_up.mark("model")
+
+    def get_ready(self) -> dict[str, Any]:
+        """What the driver wants to be trained on, once it knows; meanwhile whole batches of the pool's images are
+        recorded."""
+        if self.recordings.possible:
+            _await(lambda: self.run.is_published(layout.CLIPS))
+            self.start_up.mark("preparation")
+            self.recordings.record(image_geometry(first_clip(self.run).frames[0], self.config.image), self._whole)
+            self.start_up.mark("recording")
+        key = layout.train_work(self.round)
+        _await(lambda: self.run.exists(key))
+        self.start_up.mark("selection")
+        return self.run.read_json(key)
+
+    def take_up(self, bought: dict[str, list[int]], schedule: dict[str, Any], on_gpu: bool) -> None:
+        """`on_gpu`: whether this worker's GPU decodes its images."""
+        config, self.schedule = self.config, schedule
+        self.dataset = load_dataset(self.run, config, bought, self.seed, encoded=on_gpu)
+        here = ray.train.get_context().get_local_world_size()
+        n_workers = loader_workers(config.train, self.dataset, self.device.type == "cuda", here)
+        self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads)
+        total_steps = schedule["epochs"] * schedule["steps_per_epoch"]
+        self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
+        self.start_up.mark("data")
 
     def restore(self, checkpoint: ray.train.Checkpoint | None) -> None:
         if checkpoint is None:
@@ -174,7 +179,8 @@ class _Trainer:
     def train(self) -> None:
         """From where the checkpoint left off to the end of the last epoch."""
         loaded = self.loader.stream(part for part, _ in self._parts())  # its processes start while the GPU records
-        self._record()
+        for samples in self._sizes():
+            self.recordings.record(self.dataset.image_geometry, samples)
         self.start_up.mark("recording")
         self.parallel = exchanging(self.forward)
         with DeviceFeed(self._batches(loaded), self.device) as self.feed:
@@ -229,25 +235,17 @@ class _Trainer:
                 draws = draw(steps, samples, cameras, height, width, noise)
             yield replace(batch, weight=weight, draws=draws)
 
-    def _record(self) -> None:
-        """CUDA graphs for the network and the losses."""
-        if self.device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
-            return
-        order, size, geometry = range(len(self.dataset)), self.schedule["global_batch"], self.dataset.image_geometry
-        steps = (0, self.schedule["steps_per_epoch"] - 1)  # an epoch's last batch may be smaller
-        sizes = sorted({max(1, len(shard(order, step, size, self.rank, self.world))) for step in steps}, reverse=True)
-        train, height = self.config.train, geometry.height
-        for samples in sizes:
-            inputs = blank_inputs(train.queue_length, samples, geometry, train.augment, self.device)
-            if samples == sizes[0]:
-                with _recording(f"the network for batches of {samples}"):
-                    self.forward.record(inputs, height)
-            with _recording(f"the loss for batches of {samples}"):
-                images, lidar2img, can_bus, *draws = inputs
-                with unchanged_buffers(self.model):
-                    found = self.forward(images, lidar2img, can_bus, height, *draws)
-                blank = BatchTargets.blank(samples).to(self.device)
-                self.criterion.record(Predictions(*(value.nan_to_num() for value in found)), blank)
+    @property
+    def _whole(self) -> int:
+        """Samples of a batch that is not an epoch's last."""
+        size = self.config.train.global_batch
+        return len(shard(range(size), 0, size, self.rank, self.world))
+
+    def _sizes(self) -> list[int]:
+        """Samples that a batch can have, the most first: an epoch's last may be smaller."""
+        order, size, steps = range(len(self.dataset)), self.schedule["global_batch"], self.schedule["steps_per_epoch"]
+        parts = (shard(order, step, size, self.rank, self.world) for step in (0, steps - 1))
+        return sorted({max(1, len(part)) for part in parts}, reverse=True)
 
     def _step_seed(self, number: int) -> int:
         return np.random.SeedSequence([self.seed, number, self.rank]).generate_state(1)[0].item()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import ray
 import ray.train.torch
+from ray.train.v2._internal.constants import get_env_vars_to_propagate
+from ray.train.v2._internal.execution.controller import TrainController
 
 from sead_ray.stages.elastic import ElasticPolicy
 
@@ -21,13 +20,15 @@ START_TIMEOUT_S = 600.0
 ELASTIC_START_TIMEOUT_S = 30.0
 
 _Trainer: Any = ray.train.torch.TorchTrainer  # Any: Ray's stubs give a union of Train v1's and v2's
+_Controller: Any = TrainController
 
 
 class InterruptibleTrainer(_Trainer):
-    """Leaves Ctrl-C to the command: Ray Train's own handler would end the process with code 0, as if it were done. An
-    elastic training counts its workers by `stages.elastic`."""
+    """Leaves Ctrl-C to the command: Ray Train's own handler would end the process with code 0, as if it were done; and
+    can be ended from any thread. An elastic training counts its workers by `stages.elastic`."""
 
     controller: Any = None
+    ended = False
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
         start_timeout_s = START_TIMEOUT_S
@@ -38,26 +39,19 @@ class InterruptibleTrainer(_Trainer):
         variables = {
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_S),
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout_s),
+            "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
+            **get_env_vars_to_propagate(),  # what the user has set
         }
-        with _unless_set(variables):
-            return super()._initialize_and_run_controller(**settings)
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        self.controller = controller
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        remote: Any = ray.remote(num_cpus=0, label_selector=here, runtime_env={"env_vars": variables})
+        self.controller = remote(_Controller).remote(**settings)
+        if self.ended:
+            self.end()
+        ray.get(self.controller.run.remote())
+        return ray.get(self.controller.get_result.remote())
 
     def end(self) -> None:
         """Ends what is left of the training: its controller, and with it the workers."""
+        self.ended = True
         if self.controller is not None and ray.is_initialized():
             ray.kill(self.controller)
-
-
-@contextmanager
-def _unless_set(variables: Mapping[str, str]) -> Generator[None, None, None]:
-    """Ray Train's settings, where the user has none of his own; its controller reads them from the environment."""
-    ours = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)

@@ -100,3 +100,20 @@ class DeviceFeed:
             arrived = torch.cuda.Event()
             arrived.record(copies)
         return moved, arrived, None
+
+
+class OnItsWay:
+    """A small tensor on its way to the host: `get` waits for what was computed before, not for what came after it."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self._value, self._arrived = value, None
+        if value.is_cuda:
+            self._value = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+            self._value.copy_(value, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def get(self) -> torch.Tensor:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._value

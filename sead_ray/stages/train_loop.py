@@ -27,7 +27,7 @@ from sead_ray.nuscenes.images import image_geometry
 from sead_ray.stages import layout
 from sead_ray.stages.cluster import starting, switch_threads_often
 from sead_ray.stages.decoder_choice import first_clip
-from sead_ray.stages.feed import DeviceFeed
+from sead_ray.stages.feed import DeviceFeed, OnItsWay
 from sead_ray.stages.lease import require_lease
 from sead_ray.stages.loader import BatchLoader, Draw, loader_workers
 from sead_ray.stages.process_group import worker_device
@@ -137,6 +137,7 @@ class _Trainer:
         self.epoch = self.steps_done = 0  # steps of this epoch
         self.history: list[dict[str, Any]] = []
         self.recordings = Recordings(self.forward, self.criterion, config.train, device)
+        self._unlogged: tuple[dict[str, Any], list[str], OnItsWay] | None = None
         self._shown = 0.0
         self.start_up.mark("model")
 
@@ -262,6 +263,7 @@ class _Trainer:
 
     def _log_when_due(self) -> None:
         """All ranks come here: what is logged is the mean over the global batch, whatever their number."""
+        self._log()
         at_end = self.steps_done == self.schedule["steps_per_epoch"]
         every = (LOG_EVERY, self.config.train.checkpoint_steps)
         if not at_end and all(not steps or self._number % steps for steps in every):
@@ -269,27 +271,35 @@ class _Trainer:
         names, terms = self.losses
         if self.world > 1:
             torch.distributed.all_reduce(terms)
-        if self.rank == 0:
-            self._log(dict(zip(names, terms.tolist(), strict=True)))
-
-    def _log(self, terms: dict[str, float]) -> None:
-        number, epoch, total = self._number, self.epoch, sum(terms.values())
+        if self.rank:
+            return
         rate = self.scheduler.get_last_lr()[0]
-        entry = {"step": number, "epoch": epoch, "workers": self.world, "lr": rate, "loss": total, "losses": terms}
+        entry = {"step": self._number, "epoch": self.epoch, "workers": self.world, "lr": rate, "time_s": time.time()}
+        entry |= {"waited_s": self.feed.waited_s, "memory_gib": reserved_gib(self.device)}
+        self._unlogged = entry, names, OnItsWay(terms)
+
+    def _log(self) -> None:
+        """Writes down the step that was due, a step later, when its losses have reached the host: nobody waits."""
+        if self._unlogged is None:
+            return
+        entry, names, terms = self._unlogged
+        self._unlogged = None
+        losses = dict(zip(names, terms.get().tolist(), strict=True))
+        number, total = entry["step"], sum(losses.values())
+        entry |= {"loss": total, "losses": losses}
         if not self.history:
             entry |= {"start_up_s": self.start_up.seconds, "decoder": "gpu" if self.dataset.encoded else "cpu"}
-        entry |= {"time_s": time.time(), "waited_s": self.feed.waited_s, "memory_gib": reserved_gib(self.device)}
         self.history.append(entry)
         if not math.isfinite(total):
-            raise RuntimeError(f"the loss is not finite at step {number}: {terms}")
-        done = number == self.schedule["epochs"] * self.schedule["steps_per_epoch"]
-        if done or time.monotonic() - self._shown > PROGRESS_EVERY_S:
+            raise RuntimeError(f"the loss is not finite at step {number}: {losses}")
+        steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
+        if number == steps or time.monotonic() - self._shown > PROGRESS_EVERY_S:
             self._shown = time.monotonic()
-            steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
             self.run.write_json(layout.train_progress(self.round), {"step": number, "steps": steps, "loss": total})
 
     def report(self) -> None:
         """Publishes a checkpoint; rank 0 writes it, all ranks meet."""
+        self._log()
         if self.rank:
             ray.train.report({"epoch": self.epoch})
             return

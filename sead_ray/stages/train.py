@@ -20,7 +20,8 @@ import ray.train
 
 from sead_ray.config import RunConfig, TrainConfig
 from sead_ray.errors import InputError, StorageError
-from sead_ray.model.weights import load_model, save_model
+from sead_ray.model.presets import size_from_dict
+from sead_ray.model.weights import read_model, write_model
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.progress import say
@@ -122,7 +123,7 @@ def _storage_fault(error: Exception) -> str | None:
 
 def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Schedule, seconds: float) -> None:
     with result.checkpoint.as_directory() as path:
-        model, _ = load_model(Store(path), MODEL)
+        weights, card = read_model(Store(path), MODEL)
         history = (Path(path) / "metrics.jsonl").read_bytes()
     folder = layout.model(number)
     info = {
@@ -131,7 +132,8 @@ def _publish(run: Store, config: RunConfig, number: int, result: Any, plan: Sche
         "image": config.image.model_dump(),
         "score": config.score.model_dump(),
     }
-    saved = save_model(run, folder, model, info)
+    size = size_from_dict(card["size"])
+    saved = write_model(run, folder, weights, size, card["pretrained_backbone"], info)
     run.write_bytes(f"{folder}/metrics.jsonl", history)
     last = json.loads(history.splitlines()[-1])
     run.publish(

@@ -68,12 +68,8 @@ class Overlap:
                 self._standby = number, Standby(self._run, self._config, number)
 
     def standby(self, number: int) -> Standby | None:
-        """What got ready for round `number`; the caller's from then on."""
-        if self._standby is None or self._standby[0] != number:
-            return None
-        _, ready = self._standby
-        self._standby = None
-        return ready
+        """What got ready for round `number`."""
+        return self._standby[1] if self._standby is not None and self._standby[0] == number else None
 
     def evaluates_later(self, number: int) -> bool:
         """Whether round `number`'s model is evaluated beside the next training."""

@@ -45,7 +45,7 @@ class Standby:
         return self._result
 
     def end(self) -> None:
-        """Nothing of it is left afterwards."""
+        """Nothing of it is left afterwards; one that has ended by itself stays as it is."""
         self._training.end()
         self._thread.join(ENDS_WITHIN_S)
         self._run.remove(self._key)

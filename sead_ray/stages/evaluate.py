@@ -116,6 +116,27 @@ def publish_evaluation(
     if not clips:
         say(f"{stage}: no val split was prepared, nothing is evaluated")
     connect()
+    judged = _judged(run, config, model_key, clips, stage, stopped)
+    if judged is None:
+        return
+    records, perception = judged
+    report = evaluation_report(*(records[name] for name in PLANNERS), clips)
+    run.write_json(f"{folder}/evaluation.json", {**report, **_perception_report(perception)})
+    run.publish(
+        folder,
+        {
+            "model_version": read_card(run, f"{model_key}/{CARD}")["model_version"],
+            "n_clips": len(clips),
+            "seconds": round(time.monotonic() - started, 2),
+        },
+    )
+
+
+def _judged(
+    run: Store, config: RunConfig, model_key: str, clips: Sequence[Clip], stage: str, stopped: threading.Event | None
+) -> tuple[dict[str, list[FramePlanning]], list[ClipPerception]] | None:
+    """The frames of `clips` by planner, in one order whichever came first, and what is perceived in them; None once
+    `stopped`."""
     records: dict[str, list[FramePlanning]] = {name: [] for name in PLANNERS}
     perception: list[ClipPerception] = []
     clips_per_batch = config.evaluate.clips_per_batch or config.score.clips_per_batch
@@ -135,23 +156,14 @@ def publish_evaluation(
     ):
         for row in rows:
             if stopped and stopped.is_set():
-                return
+                return None
             for name in PLANNERS:
                 records[name] += [FramePlanning.from_row(item) for item in row[name]]
             perception += pickle.loads(row["perception"])
             progress.advance()
     for name in PLANNERS:  # sums must not depend on which clip came first
         records[name].sort(key=lambda record: (record.clip_token, record.frame_token))
-    report = evaluation_report(*(records[name] for name in PLANNERS), clips)
-    run.write_json(f"{folder}/evaluation.json", {**report, **_perception_report(perception)})
-    run.publish(
-        folder,
-        {
-            "model_version": read_card(run, f"{model_key}/{CARD}")["model_version"],
-            "n_clips": len(clips),
-            "seconds": round(time.monotonic() - started, 2),
-        },
-    )
+    return records, perception
 
 
 def _val_clips(run: Store) -> list[Clip]:

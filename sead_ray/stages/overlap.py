@@ -7,16 +7,17 @@ it mostly the start of processes.
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Self
 
 import ray
 
 from sead_ray.config import RunConfig
 from sead_ray.stages import layout
+from sead_ray.stages.beside import Beside
 from sead_ray.stages.cluster import connect, gpus_each
 from sead_ray.stages.evaluate import evaluate_model
 from sead_ray.stages.pipeline_size import pipeline_size
@@ -85,12 +86,14 @@ class Overlap:
         if number < 0 or not self._is_on:
             yield
             return
-        evaluation = _Evaluation(self._run, self._config, number)
-        evaluation.start()
+        stopped = threading.Event()
+        with about(round=number):
+            work = partial(evaluate_model, self._run, self._config, number, stopped)
+            evaluation = Beside(work, f"evaluate-{number}")
         try:
             yield
         except BaseException:
-            evaluation.stopped.set()
+            stopped.set()
             raise
         evaluation.result()
 
@@ -111,24 +114,3 @@ class Overlap:
                 "warning",
             )
         return fits
-
-
-class _Evaluation(threading.Thread):
-    def __init__(self, run: Store, config: RunConfig, number: int) -> None:
-        context = contextvars.copy_context()
-        super().__init__(target=lambda: context.run(self._evaluate), name=f"evaluate-{number}", daemon=True)
-        self._run, self._config, self._number = run, config, number
-        self._error: BaseException | None = None
-        self.stopped = threading.Event()
-
-    def result(self) -> None:
-        self.join()
-        if self._error is not None:
-            raise self._error
-
-    def _evaluate(self) -> None:
-        try:
-            with about(round=self._number):
-                evaluate_model(self._run, self._config, self._number, self.stopped)
-        except BaseException as error:  # told at the block's end
-            self._error = error

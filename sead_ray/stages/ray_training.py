@@ -23,6 +23,9 @@ from sead_ray.stages.train_loop import train_worker
 from sead_ray.stages.trainer import InterruptibleTrainer
 from sead_ray.storage import Store
 
+# Any: Ray's stubs give these classes as unions of Train v1's and v2's, which do not accept each other.
+_ray_train: Any = ray.train
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -57,8 +60,6 @@ class RayTraining:
         )
         self._max_failures, self._ended = train.max_failures, False
         self._trainer: Any = None
-        # Any: Ray's stubs give these classes as unions of Train v1's and v2's, which do not accept each other.
-        ray_train: Any = ray.train
         self._settings: dict[str, Any] = {
             "train_loop_config": {
                 "run_root": run.root,
@@ -69,27 +70,8 @@ class RayTraining:
                 "decoder": training_decoder(run, config, number, gpus > 0),
             },
             "torch_config": ProcessGroup(gpus=gpus),
-            "scaling_config": ray_train.ScalingConfig(
-                num_workers=asked_for(train),
-                elastic_resize_monitor_interval_s=train.resize_every_s,
-                use_gpu=gpus > 0,
-                resources_per_worker={
-                    "CPU": train.cpus_per_worker,
-                    **({"GPU": gpus} if gpus > 0 else {}),
-                    **train.resources,
-                },
-                label_selector=train.labels or None,
-            ),
-            "run_config": ray_train.RunConfig(
-                name="run",
-                storage_path=run.path(layout.train_storage(number)),
-                failure_config=ray_train.FailureConfig(
-                    max_failures=train.max_failures,
-                    max_preemption_failures=train.max_preemptions,
-                    controller_failure_limit=-1,  # workers that find no place: `no_progress_timeout_s` ends the wait
-                ),
-                checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
-            ),
+            "scaling_config": _scaling(train, gpus),
+            "run_config": _survival(train, run.path(layout.train_storage(number))),
         }
         run.remove(layout.train_error(number))
 
@@ -131,3 +113,32 @@ def asked_for(config: TrainConfig) -> int | tuple[int, int]:
             f"{config.global_batch} samples of train.global_batch: take fewer workers, or a larger batch."
         )
     return tuple(config.num_workers) if isinstance(config.num_workers, list) else config.num_workers
+
+
+def _scaling(train: TrainConfig, gpus: float) -> Any:
+    """How many workers, and what each takes."""
+    return _ray_train.ScalingConfig(
+        num_workers=asked_for(train),
+        elastic_resize_monitor_interval_s=train.resize_every_s,
+        use_gpu=gpus > 0,
+        resources_per_worker={
+            "CPU": train.cpus_per_worker,
+            **({"GPU": gpus} if gpus > 0 else {}),
+            **train.resources,
+        },
+        label_selector=train.labels or None,
+    )
+
+
+def _survival(train: TrainConfig, storage: str) -> Any:
+    """What a training outlives, and where it keeps its checkpoints."""
+    return _ray_train.RunConfig(
+        name="run",
+        storage_path=storage,
+        failure_config=_ray_train.FailureConfig(
+            max_failures=train.max_failures,
+            max_preemption_failures=train.max_preemptions,
+            controller_failure_limit=-1,  # workers that find no place: `no_progress_timeout_s` ends the wait
+        ),
+        checkpoint_config=_ray_train.CheckpointConfig(num_to_keep=2),
+    )

@@ -3,12 +3,11 @@ clips are still being scored."""
 
 from __future__ import annotations
 
-import contextvars
-import threading
 from typing import Any
 
 from sead_ray.config import RunConfig
 from sead_ray.stages import layout
+from sead_ray.stages.beside import Beside
 from sead_ray.stages.ray_training import RayTraining
 from sead_ray.storage import Store
 
@@ -22,11 +21,7 @@ class Standby:
         self._run, self._key = run, layout.train_work(number)
         run.remove(self._key)  # of a driver before
         self._training = RayTraining(run, config, number, None)
-        self._result: Any = None
-        self._error: BaseException | None = None
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(target=lambda: context.run(self._fit), name=f"standby-{number}", daemon=True)
-        self._thread.start()
+        self._fit = Beside(self._training.fit, f"standby-{number}")
 
     @property
     def asked(self) -> str:
@@ -36,22 +31,13 @@ class Standby:
         """Ray Train's result; raises what it raises. An interruption ends the training."""
         self._run.write_json(self._key, work)
         try:
-            self._thread.join()
-        except BaseException:
+            return self._fit.result()
+        except KeyboardInterrupt:
             self.end()
             raise
-        if self._error is not None:
-            raise self._error
-        return self._result
 
     def end(self) -> None:
         """Nothing of it is left afterwards; one that has ended by itself stays as it is."""
         self._training.end()
-        self._thread.join(ENDS_WITHIN_S)
+        self._fit.join(ENDS_WITHIN_S)
         self._run.remove(self._key)
-
-    def _fit(self) -> None:
-        try:
-            self._result = self._training.fit()
-        except BaseException as error:  # told where the result is asked for
-            self._error = error

@@ -161,8 +161,8 @@ class _Trainer:
         here = ray.train.get_context().get_local_world_size()
         n_workers = loader_workers(config.train, self.dataset, self.device.type == "cuda", here)
         self.loader = BatchLoader(self.dataset, n_workers, config.train.loader_threads)
-        total_steps = schedule["epochs"] * schedule["steps_per_epoch"]
-        self.scheduler = build_scheduler(self.optimizer, total_steps, config.train)
+        self.total_steps = schedule["epochs"] * schedule["steps_per_epoch"]
+        self.scheduler = build_scheduler(self.optimizer, self.total_steps, config.train)
         self.start_up.mark("data")
 
     def restore(self, checkpoint: ray.train.Checkpoint | None) -> None:
@@ -292,10 +292,10 @@ class _Trainer:
         self.history.append(entry)
         if not math.isfinite(total):
             raise RuntimeError(f"the loss is not finite at step {number}: {losses}")
-        steps = self.schedule["epochs"] * self.schedule["steps_per_epoch"]
-        if number == steps or time.monotonic() - self._shown > PROGRESS_EVERY_S:
+        if number == self.total_steps or time.monotonic() - self._shown > PROGRESS_EVERY_S:
             self._shown = time.monotonic()
-            self.run.write_json(layout.train_progress(self.round), {"step": number, "steps": steps, "loss": total})
+            progress = {"step": number, "steps": self.total_steps, "loss": total}
+            self.run.write_json(layout.train_progress(self.round), progress)
 
     def report(self) -> None:
         """Publishes a checkpoint; rank 0 writes it, all ranks meet."""

@@ -56,7 +56,7 @@ def test_nothing_is_left_of_what_it_needed(run: Store) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("standby", "evaluate"))]
 
 
-def test_workers_that_wait_can_be_sent_away(config: RunConfig, run: Store, tmp_path: Path) -> None:
+def test_workers_that_wait_can_be_sent_away(config: RunConfig, run: Store) -> None:
     wait_until_free()
     standby = Standby(run, config, 7)
     standby.end()

@@ -30,8 +30,9 @@ class RunConfig(Schema):
     evaluate: EvaluateConfig = EvaluateConfig()
     track: TrackConfig = TrackConfig()
     overlap: bool = False
-    """The next round's training workers start, and build and record their model, while clips are scored, and a round's
-    model is evaluated while the next one trains. For a cluster of one's own: both hold their part of it. On one GPU
-    each takes a half where `train.gpus_per_worker` and `score.gpus_per_actor` say nothing."""
+    """A round's model is evaluated while the next one trains; the next training's workers start, and build and record
+    their model, while clips are scored. Where two trainings fit into the cluster beside the actors that score, all that
+    follows on a training starts shortly before its end. For a cluster of one's own: each holds its part of it. On one
+    GPU that is a third where `train.gpus_per_worker` and `score.gpus_per_actor` say nothing."""
     notice: str = ""
     """A sentence printed with the result, such as what a demo does not prove."""

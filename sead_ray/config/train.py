@@ -41,7 +41,8 @@ class TrainConfig(Schema):
     """Where there are no loader processes; at least 8 where the GPU decodes and they only read."""
     decode_on: Literal["auto", "cpu", "gpu"] = "auto"
     """cpu: the loader decodes; gpu: the JPEG engine of the GPU that trains (torchvision with nvJPEG). auto: the GPU,
-    where it can, from the round on before which one waited for its loader for more than a tenth of its time."""
+    where it can, from the round on before which one waited for its loader for more than a tenth of its time (with
+    `overlap` a round later), unless it proves slower."""
     cache_gib: float = Field(default=1.0, ge=0)
     """Memory of a worker for decoded frames, so that small labelled sets are decoded once."""
     checkpoint_epochs: int = Field(default=1, ge=1)

@@ -29,7 +29,7 @@ from sead_ray.stages.clip_source import ClipSource, clips_a_task
 from sead_ray.stages.clip_tasks import ClipFinish, decode_clips, finish_clips
 from sead_ray.stages.decoder_choice import Decoder, first_clip
 from sead_ray.stages.diagnosis import is_timeout, stuck
-from sead_ray.stages.model_actor import BATCHES_AT_ACTOR, ClipWork, ModelActor, ready_model
+from sead_ray.stages.model_actor import BATCHES_AT_ACTOR, ClipWork, ModelActor, awaited_model, ready_model
 from sead_ray.stages.pipeline_size import PipelineSize, clips_that_fit
 from sead_ray.stages.ray_errors import raise_as_told
 from sead_ray.storage import Store
@@ -49,6 +49,7 @@ class Parts:
 
 
 REAL_PARTS = Parts()
+AHEAD = Parts(model=awaited_model)  # of the model: its actors start before it is published
 
 
 @contextmanager
@@ -82,7 +83,8 @@ def run_pipeline(
     if not len(tokens):
         yield iter(())
         return
-    require_images_as_trained(run.read_json(f"{model_key}/{CARD}"), image, run.path(model_key))
+    if parts is not AHEAD:  # what this run is training sees this run's images
+        require_images_as_trained(run.read_json(f"{model_key}/{CARD}"), image, run.path(model_key))
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = size.no_progress_timeout_s

@@ -44,6 +44,20 @@ def choose_decoder(
     Raises:
         InputError: the GPU's decoder is asked for, and there is none.
     """
+    known = known_decoder(run, image, score, size, n_clips)
+    if known:
+        return known
+    rates = {"cpu": cpu_decode_fps(run, root, image, 2), "gpu": gpu_decode_fps(run, root, image, size)}
+    faster: Decoder = "gpu" if rates["gpu"] > rates["cpu"] else "cpu"
+    run.write_json(layout.DECODER, {"decoder": faster, "frames_per_s": rates})
+    say(f"images are decoded on the {faster.upper()}: {rates['gpu']:.0f} frames/s there, {rates['cpu']:.0f} on CPUs")
+    return faster
+
+
+def known_decoder(
+    run: Store, image: ImageConfig, score: ScoreConfig, size: PipelineSize, n_clips: int
+) -> Decoder | None:
+    """What `choose_decoder` comes to; None where it would measure."""
     if score.decode_on == "cpu":
         return "cpu"
     on_gpu = size.gpus_per_actor > 0 and image.decode == "full"  # a GPU does not scale while it decodes
@@ -56,14 +70,9 @@ def choose_decoder(
         return "gpu"
     if run.exists(layout.DECODER):
         return _as_before(run, size, on_gpu)
-    clip = first_clip(run)
-    if not on_gpu or n_clips * len(clip.frames) * len(CAMERAS) < WORTH_MEASURING_IMAGES:
+    if not on_gpu or n_clips * len(first_clip(run).frames) * len(CAMERAS) < WORTH_MEASURING_IMAGES:
         return "cpu"
-    rates = {"cpu": cpu_decode_fps(run, root, image, 2), "gpu": gpu_decode_fps(run, root, image, size)}
-    faster: Decoder = "gpu" if rates["gpu"] > rates["cpu"] else "cpu"
-    run.write_json(layout.DECODER, {"decoder": faster, "frames_per_s": rates})
-    say(f"images are decoded on the {faster.upper()}: {rates['gpu']:.0f} frames/s there, {rates['cpu']:.0f} on CPUs")
-    return faster
+    return None
 
 
 def _as_before(run: Store, size: PipelineSize, on_gpu: bool) -> Decoder:

@@ -30,7 +30,8 @@ from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.adopt import adopt_model
 from sead_ray.stages.attempts import Failure
-from sead_ray.stages.clip_pipeline import run_pipeline
+from sead_ray.stages.beside import Beside
+from sead_ray.stages.clip_pipeline import REAL_PARTS, Parts, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.detection import detection_report
@@ -53,11 +54,22 @@ class ClipOutput:
     predictions: list[FramePrediction]
 
 
-def evaluate_model(run: Store, config: RunConfig, round_number: int, stopped: threading.Event | None = None) -> None:
+# The frames of the val clips by planner, in one order whichever came first, and what is perceived in them.
+Judged = tuple[dict[str, list[FramePlanning]], list[ClipPerception]]
+
+
+def evaluate_model(
+    run: Store,
+    config: RunConfig,
+    round_number: int,
+    stopped: threading.Event | None = None,
+    ahead: Beside[Judged | None] | None = None,
+) -> None:
     """Publishes the evaluation of round `round_number`'s model; returns at once where it is published.
 
     Args:
         stopped: set by another thread, so that nothing more is evaluated, nor published.
+        ahead: `judge_ahead` of the same round; what it found is waited for and taken.
 
     Raises:
         InputError: a val clip cannot be read; evaluation on a part of val would not be comparable.
@@ -66,7 +78,7 @@ def evaluate_model(run: Store, config: RunConfig, round_number: int, stopped: th
     if run.is_published(folder):
         return
     with metrics.stage(run.root, "evaluate", round_number):
-        publish_evaluation(run, config, layout.model(round_number), folder, f"evaluate round {round_number}", stopped)
+        publish_evaluation(run, config, layout.model(round_number), folder, stage_of(round_number), stopped, ahead)
     if not run.is_published(folder):
         return
     l2_m = run.read_json(f"{folder}/evaluation.json")["planner"]["l2_m"]["avg"]
@@ -97,6 +109,7 @@ def publish_evaluation(
     folder: str,
     stage: str,
     stopped: threading.Event | None = None,
+    ahead: Beside[Judged | None] | None = None,
 ) -> None:
     """Evaluates the model at `model_key` of the run and publishes `folder`; returns at once where it is published.
 
@@ -104,7 +117,7 @@ def publish_evaluation(
 
     Args:
         stage: name of the stage for the progress bar.
-        stopped: as in `evaluate_model`.
+        stopped, ahead: as in `evaluate_model`.
 
     Raises:
         InputError: as `evaluate_model`.
@@ -112,11 +125,11 @@ def publish_evaluation(
     if run.is_published(folder):
         return
     started = time.monotonic()
-    clips = _val_clips(run)
+    clips = val_clips(run)
     if not clips:
         say(f"{stage}: no val split was prepared, nothing is evaluated")
     connect()
-    judged = _judged(run, config, model_key, clips, stage, stopped)
+    judged = (ahead.result_or_none() if ahead else None) or judge(run, config, model_key, clips, stage, stopped)
     if judged is None:
         return
     records, perception = judged
@@ -132,11 +145,20 @@ def publish_evaluation(
     )
 
 
-def _judged(
-    run: Store, config: RunConfig, model_key: str, clips: Sequence[Clip], stage: str, stopped: threading.Event | None
-) -> tuple[dict[str, list[FramePlanning]], list[ClipPerception]] | None:
-    """The frames of `clips` by planner, in one order whichever came first, and what is perceived in them; None once
-    `stopped`."""
+def stage_of(round_number: int) -> str:
+    return f"evaluate round {round_number}"
+
+
+def judge(
+    run: Store,
+    config: RunConfig,
+    model_key: str,
+    clips: Sequence[Clip],
+    stage: str,
+    stopped: threading.Event | None = None,
+    parts: Parts = REAL_PARTS,
+) -> Judged | None:
+    """The model at `model_key` on `clips`; None once `stopped`."""
     records: dict[str, list[FramePlanning]] = {name: [] for name in PLANNERS}
     perception: list[ClipPerception] = []
     clips_per_batch = config.evaluate.clips_per_batch or config.score.clips_per_batch
@@ -151,6 +173,7 @@ def _judged(
             work=partial(predict_clips, decode=config.evaluate.perception),
             finish=partial(_judge_all, run_root=run.root, config=config),
             size=pipeline_size(config.score, clips_per_batch, None, config.evaluate.max_actors),
+            parts=parts,
             max_attempts=config.score.max_attempts,
         ) as rows,
     ):
@@ -166,7 +189,7 @@ def _judged(
     return records, perception
 
 
-def _val_clips(run: Store) -> list[Clip]:
+def val_clips(run: Store) -> list[Clip]:
     """What slices ask of the val clips: everything but their frames, which are read where they are decoded."""
     columns = [name for name in CLIP_SCHEMA.names if name not in ("schema_version", "frames")]
     rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns, where=pc.field("split") == "val")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import torch
 
+from sead_ray.config import ModelConfig
 from sead_ray.errors import InputError
 from sead_ray.model.inference import InferenceModel, Precision, Wanted, precision_on
+from sead_ray.model.vad import build_model
 from sead_ray.model.weights import load_model
 from sead_ray.stages.attempts import Attempts, Failure
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip
@@ -19,6 +22,7 @@ from sead_ray.stages.transport import pack, unpack
 from sead_ray.storage import Store
 
 BATCHES_AT_ACTOR = 2  # one computes, the other is on its way to the device
+COMES_WITHIN_S, LOOK_EVERY_S = 120.0, 0.2  # a model that is waited for, and how often it is looked for
 
 # What a model actor computes of a batch: (`InferenceModel`, version, clips, device) -> one picklable result a clip.
 ClipWork = Callable[[Any, str, Sequence[LoadedClip], str], list[Any]]
@@ -28,6 +32,21 @@ def ready_model(run_root: str, model_key: str, device: str, precision: Precision
     """The model at `model_key` on its device, ready for inference, and its version."""
     model, info = load_model(Store(run_root), model_key, device)
     return InferenceModel(model, precision), info["model_version"]
+
+
+def awaited_model(run_root: str, model_key: str, device: str, precision: Precision) -> tuple[Any, str]:
+    """The same of a model that is still to be published; meanwhile this process imports what builds it.
+
+    Raises:
+        InputError: it was not within `COMES_WITHIN_S`.
+    """
+    build_model(ModelConfig(preset="vad_nano"))
+    run, deadline = Store(run_root), time.monotonic() + COMES_WITHIN_S
+    while not run.is_published(model_key):
+        if time.monotonic() > deadline:
+            raise InputError(f"The model {run.path(model_key)} was not published within {COMES_WITHIN_S:.0f} s.")
+        time.sleep(LOOK_EVERY_S)
+    return ready_model(run_root, model_key, device, precision)
 
 
 class ModelActor:

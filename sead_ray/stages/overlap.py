@@ -1,5 +1,5 @@
-"""Stages of neighbouring rounds at the same time: the next training's workers get ready while clips are scored, and a
-round's model is evaluated while the next one trains.
+"""Stages of neighbouring rounds at the same time: what follows on a training gets ready shortly before its end, the
+next training's workers also while clips are scored, and a round's model is evaluated while the next one trains.
 
 Which clips are chosen and what is trained on them does not depend on it. A round of a small pool is short, and without
 it mostly the start of processes.
@@ -8,37 +8,49 @@ it mostly the start of processes.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import ray
 
 from sead_ray.config import RunConfig
+from sead_ray.errors import InputError
 from sead_ray.stages import layout
+from sead_ray.stages.ahead import judge_ahead, score_ahead
 from sead_ray.stages.beside import Beside
 from sead_ray.stages.cluster import connect, gpus_each
-from sead_ray.stages.evaluate import evaluate_model
-from sead_ray.stages.pipeline_size import pipeline_size
+from sead_ray.stages.evaluate import Judged, evaluate_model
+from sead_ray.stages.pipeline_size import PipelineSize, pipeline_size
 from sead_ray.stages.progress import about, say
+from sead_ray.stages.select import needs_scores
 from sead_ray.stages.standby import Standby
 from sead_ray.storage import Store
+
+AHEAD_S = 15.0  # before a training's end: as long as processes, libraries and models take to be there
+LOOK_EVERY_S = 1.0
+THIRD = 0.33
+
+T = TypeVar("T")
 
 
 def shared_out(config: RunConfig) -> RunConfig:
     """How training workers and the actors that score share GPUs with `overlap`, where the configuration leaves it open:
-    one GPU by halves; of several, actors get those that training leaves."""
+    one GPU by thirds, for a training, the next one and actors; of several, actors get those that training leaves."""
     if not config.overlap:
         return config
     connect()
     gpus, train, score = ray.cluster_resources().get("GPU", 0), config.train, config.score
     if not gpus:
         return config
+    trainings = 1
     if gpus == 1 and train.most_workers == 1:
-        train = train.model_copy(update={"gpus_per_worker": train.gpus_per_worker or 0.5})
-        score = score.model_copy(update={"gpus_per_actor": score.gpus_per_actor or 0.5})
-    left = gpus - train.most_workers * gpus_each(train.gpus_per_worker)
+        trainings = 2
+        train = train.model_copy(update={"gpus_per_worker": train.gpus_per_worker or THIRD})
+        score = score.model_copy(update={"gpus_per_actor": score.gpus_per_actor or THIRD})
+    left = gpus - trainings * train.most_workers * gpus_each(train.gpus_per_worker)
     actors = score.max_actors or max(1, int(left / gpus_each(score.gpus_per_actor)))
     evaluate = config.evaluate.model_copy(update={"max_actors": config.evaluate.max_actors or actors})
     changes = {"train": train, "score": score.model_copy(update={"max_actors": actors}), "evaluate": evaluate}
@@ -52,25 +64,54 @@ class Overlap:
         self._run, self._config = run, config
         self._last = len(config.select.rounds) - 1
         self._standby: tuple[int, Standby] | None = None
+        self._scores: tuple[int, Beside[None]] | None = None
+        self._judged: tuple[int, Beside[Judged | None]] | None = None
+        self._ended = threading.Event()
         self._is_on = config.overlap and self._has_room()
+        # A training that has to start its workers anew must find room in spite of what waits for its end.
+        self._looks_ahead = self._is_on and self._fits(trainings=2)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         if self._standby is not None:
             self._standby[1].end()
 
     def get_ready(self, number: int) -> None:
-        """Starts round `number`'s workers, where its clips are not chosen yet and its labels come by themselves."""
-        chosen = number > self._last or self._run.is_published(layout.selection(number))
-        if self._is_on and not chosen and self._config.labels.mode == "oracle":
+        """Starts round `number`'s workers, unless they were: where its clips are not chosen yet, and its labels come by
+        themselves."""
+        if self._gets_ready(number) and self.standby(number) is None:
             with about(round=number):
                 self._standby = number, Standby(self._run, self._config, number)
 
+    @contextmanager
+    def looking_ahead(self, number: int) -> Generator[None]:
+        """Starts what follows on round `number`'s training when that, for which the block waits, is about to end: the
+        next round's workers and scoring, or the last model's evaluation."""
+        if not self._looks_ahead:
+            yield
+            return
+        trained = threading.Event()
+        look = Beside(partial(self._look_ahead, number, trained), f"look-ahead-{number}")
+        try:
+            yield
+        finally:
+            trained.set()
+            look.result()
+
     def standby(self, number: int) -> Standby | None:
         """What got ready for round `number`."""
-        return self._standby[1] if self._standby is not None and self._standby[0] == number else None
+        return _of(self._standby, number)
+
+    def scores(self, number: int) -> Beside[None] | None:
+        """Round `number`'s `score_ahead`."""
+        return _of(self._scores, number)
+
+    def judged(self, number: int) -> Beside[Judged | None] | None:
+        """Round `number`'s `judge_ahead`."""
+        return _of(self._judged, number)
 
     def evaluates_later(self, number: int) -> bool:
         """Whether round `number`'s model is evaluated beside the next training."""
@@ -97,20 +138,71 @@ class Overlap:
             raise
         evaluation.result()
 
+    def _gets_ready(self, number: int) -> bool:
+        chosen = number > self._last or self._run.is_published(layout.selection(number))
+        return self._is_on and not chosen and self._config.labels.mode == "oracle"
+
+    def _look_ahead(self, number: int, trained: threading.Event) -> None:
+        first: tuple[int, float] | None = None
+        while not trained.wait(LOOK_EVERY_S):
+            state, now = self._progress(number), time.monotonic()
+            if state is None:
+                continue
+            first = first or (state["step"], now)
+            done, passed_s = state["step"] - first[0], now - first[1]
+            if done > 0 and (state["steps"] - state["step"]) * passed_s / done <= AHEAD_S:
+                self._begin_behind(number)
+                return
+
+    def _begin_behind(self, number: int) -> None:
+        """What follows on the training of round `number`."""
+        run, config, after = self._run, self._config, number + 1
+        self.get_ready(after)
+        if number == self._last:
+            self._judged = number, Beside(partial(judge_ahead, run, config, number, self._ended), f"judge-{number}")
+        elif needs_scores(config, after) and not run.is_published(layout.scores(after)):
+            with about(round=after):
+                self._scores = after, Beside(partial(score_ahead, run, config, after, self._ended), f"score-{after}")
+
+    def _progress(self, number: int) -> dict[str, Any] | None:
+        """What the training of round `number` wrote down last; None before it did, and when it is over."""
+        with suppress(InputError, OSError):
+            return self._run.read_json(layout.train_progress(number))
+        return None
+
     def _has_room(self) -> bool:
         """Whether trainers and the actors that score fit into the cluster side by side; says so where they do not."""
         connect()
-        train, there = self._config.train, ray.cluster_resources()
-        size = pipeline_size(self._config.score, None, self._config.score.min_actors, self._config.score.max_actors)
-        workers, actors = train.most_workers, size.max_actors
-        gpus = workers * gpus_each(train.gpus_per_worker) + actors * size.gpus_per_actor
-        cpus = workers * train.cpus_per_worker + actors * size.cpus_per_actor + size.cpus_per_decoder
-        fits = gpus <= there.get("GPU", 0) and cpus <= there.get("CPU", 0)
+        fits = self._fits(trainings=1)
         if not fits:
+            asked, there = self._asked(trainings=1), ray.cluster_resources()
             say(
-                f"overlap: {workers} training workers and {actors} actors side by side take {cpus:g} CPUs and {gpus:g} "
-                f"GPUs, the cluster has {there.get('CPU', 0):g} and {there.get('GPU', 0):g}: stages come one after the "
-                "other (train.gpus_per_worker, score.gpus_per_actor, score.max_actors)",
+                f"overlap: {self._config.train.most_workers} training workers and {self._size().max_actors} actors "
+                f"side by side take {asked['CPU']:g} CPUs and {asked['GPU']:g} GPUs, the cluster has "
+                f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g}: stages come one after the other "
+                "(train.gpus_per_worker, score.gpus_per_actor, score.max_actors)",
                 "warning",
             )
         return fits
+
+    def _fits(self, trainings: int) -> bool:
+        there = ray.cluster_resources()
+        return all(asked <= there.get(name, 0) for name, asked in self._asked(trainings).items())
+
+    def _asked(self, trainings: int) -> dict[str, float]:
+        """By so many trainings and the actors that score, side by side."""
+        train, size = self._config.train, self._size()
+        workers, actors = trainings * train.most_workers, size.max_actors
+        return {
+            "CPU": workers * train.cpus_per_worker + actors * size.cpus_per_actor + size.cpus_per_decoder,
+            "GPU": workers * gpus_each(train.gpus_per_worker) + actors * size.gpus_per_actor,
+        }
+
+    def _size(self) -> PipelineSize:
+        score = self._config.score
+        return pipeline_size(score, None, score.min_actors, score.max_actors)
+
+
+def _of(begun: tuple[int, T] | None, number: int) -> T | None:
+    """What was begun, where it was for round `number`."""
+    return begun[1] if begun is not None and begun[0] == number else None

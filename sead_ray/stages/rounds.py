@@ -122,15 +122,15 @@ def run_round(run: Store, config: RunConfig, number: int, pool: PoolTable, overl
     if not run.is_published(layout.selection(number)):
         if needs_scores(config, number):
             scope = scoring_scope(run, config, number)
-            score_pool(run, config, number, layout.model(number - 1), **scope)
+            score_pool(run, config, number, layout.model(number - 1), ahead=overlap.scores(number), **scope)
         if needs_start_features(config, number):
             extract_start_features(run, config)
     buy(run, config, number, pool)
-    with overlap.evaluating(number - 1):
+    with overlap.evaluating(number - 1), overlap.looking_ahead(number):
         train_round(run, config, number, overlap.standby(number))
     overlap.get_ready(number + 1)
     if not overlap.evaluates_later(number):
-        evaluate_model(run, config, number)
+        evaluate_model(run, config, number, ahead=overlap.judged(number))
 
 
 def buy(run: Store, config: RunConfig, number: int, pool: PoolTable) -> None:

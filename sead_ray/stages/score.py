@@ -30,6 +30,7 @@ from sead_ray.scoring.features import FrameFeatures, PackedFeatures, pack_featur
 from sead_ray.scoring.shift import ClipShifts
 from sead_ray.stages import layout, metrics
 from sead_ray.stages.attempts import Failure
+from sead_ray.stages.beside import Beside
 from sead_ray.stages.clip_pipeline import REAL_PARTS, Parts, run_pipeline
 from sead_ray.stages.clip_runner import LoadedClip, run_clips
 from sead_ray.stages.cluster import connect
@@ -54,11 +55,13 @@ def score_pool(
     labelled: Collection[str] = frozenset(),
     parts: Parts = REAL_PARTS,
     seen: Callable[[dict[str, Any]], None] = lambda _: None,
+    ahead: Beside[None] | None = None,
 ) -> None:
     """Scores the pool's clips that are not in `exclude` with the model at `model_key`; publishes round `round_number`'s
     scores. Returns at once where they are published.
 
     Args:
+        ahead: `score_ahead` of the same round, which is waited for; it leaves all of the clips, some or none.
         labelled: clips bought earlier, scored for their features only: their rows say that they are not selectable.
         parts, seen: for measurements: stand-ins for decoder and model; called with what is known of each finished clip.
 
@@ -68,7 +71,7 @@ def score_pool(
     if run.is_published(layout.scores(round_number)):
         return
     with metrics.stage(run.root, "score", round_number):
-        _score_pool(run, config, round_number, model_key, exclude, labelled, parts, seen)
+        _score_pool(run, config, round_number, model_key, exclude, labelled, parts, seen, ahead)
 
 
 def _score_pool(
@@ -80,24 +83,25 @@ def _score_pool(
     labelled: Collection[str],
     parts: Parts,
     seen: Callable[[dict[str, Any]], None],
+    ahead: Beside[None] | None,
 ) -> None:
     folder = layout.scores(round_number)
     started = time.monotonic()
+    if ahead:
+        ahead.join()
     version = run.read_json(f"{model_key}/model.json")["model_version"]
     tokens = without(pool_tokens(run), pa.array(sorted(exclude), pa.string()))
     if not len(without(tokens, pa.array(sorted(labelled), pa.string()))):
         raise InputError(f"Every clip of the pool in {run.path(layout.CLIPS_FILE)} is selected already.")
     ledger = Ledger(run, f"{layout.score_parts(round_number)}/{version}", SCORE_SCHEMA)
-    failed = 0
+    tell = teller(run, round_number)
 
-    def tell(scored: dict[str, Any]) -> None:
-        nonlocal failed
+    def told(scored: dict[str, Any]) -> None:
         seen(scored)
-        failed += scored["status"] != "ok"
-        _tell(scored, run, round_number, named=failed <= FAILURES_NAMED)
+        tell(scored)
 
     scoring = config.model_copy(update={"score": scoring_config(config)})
-    decoder = score_into(ledger, scoring, model_key, tokens, f"score round {round_number}", tell, parts)
+    decoder = score_into(ledger, scoring, model_key, tokens, f"score round {round_number}", told, parts)
     facts: Counter[str] = Counter()
     given_up: dict[str, str] = {}
     groups = (_marked(table, labelled, facts, given_up) for table in ledger.merged(tokens))
@@ -129,6 +133,8 @@ def score_into(
     connect()
     size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)
     decoder = choose_decoder(run, config.data.root, config.image, score, size, len(tokens))
+    if not len(pending):
+        return decoder
     with (
         Progress(name, len(tokens), "clip", done=len(tokens) - len(pending)) as progress,
         ledger.compacting(),
@@ -139,7 +145,7 @@ def score_into(
             model_key,
             pending,
             work=partial(clip_features, config=score),
-            finish=partial(_score_all, ledger=ledger, version=version, config=score),
+            finish=partial(score_all, ledger=ledger, version=version, config=score),
             size=size,
             precision=score.precision,
             decoder=decoder,
@@ -151,6 +157,18 @@ def score_into(
             progress.advance()
             tell(scored)
     return decoder
+
+
+def teller(run: Store, round_number: int) -> Callable[[dict[str, Any]], None]:
+    """To be called with what is known of each clip once it is scored."""
+    failed = 0
+
+    def tell(scored: dict[str, Any]) -> None:
+        nonlocal failed
+        failed += scored["status"] != "ok"
+        _tell(scored, run, round_number, named=failed <= FAILURES_NAMED)
+
+    return tell
 
 
 def _tell(scored: dict[str, Any], run: Store, round_number: int, named: bool) -> None:
@@ -282,7 +300,7 @@ def score_features(
     return _clip_score(*result, version, config, shifts)
 
 
-def _score_all(
+def score_all(
     results: Sequence[tuple[str, Any]], ledger: Ledger, version: str, config: ScoreConfig
 ) -> list[dict[str, Any]]:
     """Scores of a batch of clips, and their entry in the ledger."""

@@ -34,7 +34,8 @@ def waiting_share(history: Sequence[Mapping[str, Any]]) -> float:
 
 def training_decoder(run: Store, config: RunConfig, number: int, on_gpus: bool) -> Decoder:
     """What `train.decode_on` says; for auto the GPU from the round on before which one was measured to wait for its
-    loader.
+    loader, unless rounds waited longer for GPUs than for CPUs. With `overlap` the round directly before is not looked
+    at: it may still be training.
 
     The same at every start of one round.
 
@@ -44,20 +45,26 @@ def training_decoder(run: Store, config: RunConfig, number: int, on_gpus: bool) 
     wanted = config.train.decode_on
     if wanted != "auto":
         return wanted
-    if not (on_gpus and number and config.image.decode == "full" and run.is_published(layout.model(number - 1))):
+    if not on_gpus or config.image.decode != "full":
         return "cpu"
-    log = run.read_bytes(f"{layout.model(number - 1)}/metrics.jsonl").decode()
-    history = [json.loads(line) for line in log.splitlines()]
-    if history[0].get("decoder") == "gpu":
-        return "gpu"
-    share = waiting_share(history)
-    if share <= WAITED_TOO_LONG:
+    shares = _waited(run, number - (2 if config.overlap else 1))
+    if shares.get("cpu", 0.0) <= WAITED_TOO_LONG:
         return "cpu"
-    say(
-        f"train round {number}: GPUs decode the images where they can, since round {number - 1} waited {share:.0%} of "
-        "its time for its loader"
-    )
-    return "gpu"
+    faster = min(shares, key=lambda decoder: shares[decoder]) if "gpu" in shares else "gpu"
+    told = ", ".join(f"{share:.0%} for {decoder.upper()}s" for decoder, share in shares.items())
+    say(f"train round {number}: {faster.upper()}s decode the images; rounds before waited {told} of their time")
+    return faster
+
+
+def _waited(run: Store, last: int) -> dict[Decoder, float]:
+    """`waiting_share` of the latest round up to `last` by the decoder that it used."""
+    shares: dict[Decoder, float] = {}
+    for number in range(last + 1):
+        if run.is_published(layout.model(number)):
+            log = run.read_bytes(f"{layout.model(number)}/metrics.jsonl").decode()
+            history = [json.loads(line) for line in log.splitlines()]
+            shares[history[0].get("decoder", "cpu")] = waiting_share(history)
+    return shares
 
 
 def decodes_here(decoder: Decoder, config: RunConfig, device: torch.device) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,7 +55,8 @@ def test_its_workers_built_the_model_before_they_knew_the_clips(run: Store) -> N
 def test_nothing_is_left_of_what_it_needed(run: Store) -> None:
     for number in (0, 1):
         assert not run.exists(layout.train_work(number))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("standby", "evaluate"))]
+    beside = ("standby", "evaluate", "look-ahead", "score", "judge")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(beside)]
 
 
 def test_workers_that_wait_can_be_sent_away(config: RunConfig, run: Store) -> None:
@@ -121,7 +124,7 @@ def test_labels_that_people_bring_are_not_waited_for_with_workers(
     ("cluster", "train", "score", "shares"),
     [
         pytest.param({"CPU": 2}, {}, {}, (None, None, None), id="no GPU"),
-        pytest.param({"CPU": 16, "GPU": 1}, {}, {}, (0.5, 0.5, 1), id="one GPU by halves"),
+        pytest.param({"CPU": 16, "GPU": 1}, {}, {}, (0.33, 0.33, 1), id="one GPU by thirds"),
         pytest.param(
             {"CPU": 16, "GPU": 1}, {"gpus_per_worker": 0.8}, {"gpus_per_actor": 0.1}, (0.8, 0.1, 1), id="as asked"
         ),
@@ -208,3 +211,85 @@ def test_an_evaluation_stops_where_the_training_beside_it_fails(
         if thread.name == "evaluate-0":
             thread.join(60)
     assert seen == [True]
+
+
+@pytest.fixture
+def begun(made_up: type[MadeUp], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was begun beside a training that is about to end."""
+    names: list[str] = []
+
+    def begins(name: str) -> Callable[[Store, RunConfig, int, threading.Event], str]:
+        def begin(_run: Store, _config: RunConfig, number: int, _stopped: threading.Event) -> str:
+            names.append(f"{name} {number}")
+            return f"{name} of {number}"
+
+        return begin
+
+    monkeypatch.setattr(overlap, "score_ahead", begins("score"))
+    monkeypatch.setattr(overlap, "judge_ahead", begins("judge"))
+    monkeypatch.setattr(overlap, "LOOK_EVERY_S", 0.01)
+    return names
+
+
+def trains(run: Store, number: int, steps: int, of: int) -> None:
+    """Writes down steps as a worker does, ten a second."""
+    for step in range(1, steps + 1):
+        run.write_json(layout.train_progress(number), {"step": step, "steps": of, "loss": 1.0})
+        time.sleep(0.1)
+
+
+def test_what_follows_begins_before_a_training_has_ended(config: RunConfig, tmp_path: Path, begun: list[str]) -> None:
+    run = Store(str(tmp_path))
+    with Overlap(run, config) as rounds:
+        with rounds.looking_ahead(0):
+            time.sleep(0.1)
+            assert rounds.standby(1) is None
+            trains(run, 0, steps=8, of=60)
+            ready, scores = rounds.standby(1), rounds.scores(1)
+            assert isinstance(ready, MadeUp)
+            assert scores is not None
+            assert scores.result() == "score of 1"
+        rounds.get_ready(1)
+        assert rounds.standby(1) is ready
+        run.remove(layout.train_progress(0))
+        with rounds.looking_ahead(1):
+            trains(run, 1, steps=8, of=60)
+        judged = rounds.judged(1)
+        assert judged is not None
+        assert judged.result() == "judge of 1"
+        assert rounds.judged(0) is rounds.scores(0) is None
+    assert begun == ["score 1", "judge 1"]
+
+
+def test_a_training_that_still_takes_long_is_left_alone(config: RunConfig, tmp_path: Path, begun: list[str]) -> None:
+    run = Store(str(tmp_path))
+    with Overlap(run, config) as rounds, rounds.looking_ahead(0):
+        trains(run, 0, steps=8, of=1000)
+        assert rounds.standby(1) is None
+    assert not begun
+
+
+def test_without_room_for_two_trainings_nothing_begins_early(
+    config: RunConfig, tmp_path: Path, begun: list[str]
+) -> None:
+    run = Store(str(tmp_path))
+    large = config.model_copy(update={"train": config.train.model_copy(update={"cpus_per_worker": 1.0})})
+    with Overlap(run, large) as rounds:
+        with rounds.looking_ahead(0):
+            trains(run, 0, steps=8, of=60)
+            assert rounds.standby(1) is None
+        rounds.get_ready(1)
+        assert isinstance(rounds.standby(1), MadeUp)
+    assert not begun
+
+
+def test_a_strategy_that_needs_no_scores_computes_none_ahead(
+    config: RunConfig, tmp_path: Path, begun: list[str]
+) -> None:
+    run = Store(str(tmp_path))
+    random = config.model_copy(update={"select": config.select.model_copy(update={"incremental": "random"})})
+    with Overlap(run, random) as rounds, rounds.looking_ahead(0):
+        trains(run, 0, steps=8, of=60)
+        assert isinstance(rounds.standby(1), MadeUp)
+        assert rounds.scores(1) is None
+    assert not begun

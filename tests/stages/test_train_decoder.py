@@ -110,14 +110,26 @@ def test_the_gpu_decodes_once_a_round_has_waited_for_the_cpus(
     assert training_decoder(run, config, 2, on_gpus=False) == "cpu"
     assert not capsys.readouterr().err
     assert training_decoder(run, config, 2, on_gpus=True) == "gpu"
-    assert "round 1 waited 25% of its time for its loader" in capsys.readouterr().err
+    assert "train round 2: GPUs decode the images; rounds before waited 25% for CPUs" in capsys.readouterr().err
     assert training_decoder(run, config, 3, on_gpus=True) == "gpu"  # as it no longer waits
+    overlapping = config.model_copy(update={"overlap": True})  # the round before may still be training
+    assert [training_decoder(run, overlapping, number, on_gpus=True) for number in (2, 3)] == ["cpu", "gpu"]
     assert (
         training_decoder(run, config.model_copy(update={"image": ImageConfig(decode="dct")}), 2, on_gpus=True) == "cpu"
     )
     for wanted in ("cpu", "gpu"):
         asked = config.model_copy(update={"train": TrainConfig(decode_on=wanted)})
         assert {training_decoder(run, asked, number, on_gpus=True) for number in range(3)} == {wanted}
+
+
+def test_cpus_decode_again_where_gpus_are_slower(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, config = Store(str(tmp_path)), RunConfig(run_dir=str(tmp_path))
+    trained(run, 0, [0.0, 2.0, 4.0])
+    trained(run, 1, [0.0, 3.0, 7.0], decoder="gpu")
+    assert training_decoder(run, config, 2, on_gpus=True) == "cpu"
+    assert "CPUs decode the images; rounds before waited 20% for CPUs, 35% for GPUs" in capsys.readouterr().err
+    trained(run, 2, [0.0, 5.0, 10.0])
+    assert training_decoder(run, config, 3, on_gpus=True) == "gpu"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""Scoring and evaluation that begin before their model is published: processes start, libraries load and images are
+decoded while it is still being trained.
+
+What fails here, or comes to nothing, the stages themselves meet again and tell. Nothing is begun that would have to
+measure first, since a training is under way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from sead_ray.config import RunConfig, ScoreConfig
+from sead_ray.model.weights import CARD
+from sead_ray.schemas import SCORE_SCHEMA
+from sead_ray.stages import layout
+from sead_ray.stages.clip_pipeline import AHEAD, run_pipeline
+from sead_ray.stages.cluster import connect
+from sead_ray.stages.decoder_choice import known_decoder
+from sead_ray.stages.evaluate import Judged, judge, stage_of, val_clips
+from sead_ray.stages.ledger import Ledger
+from sead_ray.stages.pipeline_size import pipeline_size
+from sead_ray.stages.progress import Progress
+from sead_ray.stages.score import clip_features, pool_tokens, score_all, scoring_config, teller, without
+from sead_ray.stages.select import scoring_scope
+from sead_ray.storage import Store
+
+
+def score_ahead(run: Store, config: RunConfig, number: int, stopped: threading.Event) -> None:
+    """Round `number`'s scores, in the ledger in which `score_pool` looks for them; ends early once `stopped`."""
+    score = scoring_config(config)
+    tokens = without(pool_tokens(run), pa.array(sorted(scoring_scope(run, config, number)["exclude"]), pa.string()))
+    connect()
+    size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)
+    decoder = known_decoder(run, config.image, score, size, len(tokens))
+    if decoder is None:
+        return
+    tell, model_key = teller(run, number), layout.model(number - 1)
+    with (
+        Progress(f"score round {number}", len(tokens), "clip") as progress,
+        run_pipeline(
+            run,
+            config.data.root,
+            config.image,
+            model_key,
+            tokens,
+            work=partial(clip_features, config=score),
+            finish=partial(_score_all, run=run, number=number, model_key=model_key, config=score),
+            size=size,
+            precision=score.precision,
+            decoder=decoder,
+            parts=AHEAD,
+            max_attempts=score.max_attempts,
+        ) as scored_clips,
+    ):
+        for scored in scored_clips:
+            if stopped.is_set():
+                return
+            progress.advance()
+            tell(scored)
+
+
+def _score_all(
+    results: Sequence[tuple[str, Any]], run: Store, number: int, model_key: str, config: ScoreConfig
+) -> list[dict[str, Any]]:
+    """`score_all`, where which model it was is known by now."""
+    version = run.read_json(f"{model_key}/{CARD}")["model_version"]
+    ledger = Ledger(run, f"{layout.score_parts(number)}/{version}", SCORE_SCHEMA)
+    return score_all(results, ledger, version, config)
+
+
+def judge_ahead(run: Store, config: RunConfig, number: int, stopped: threading.Event) -> Judged | None:
+    """What `evaluate_model` of round `number` asks for; None once `stopped`, or without val clips."""
+    clips = val_clips(run)
+    connect()
+    return judge(run, config, layout.model(number), clips, stage_of(number), stopped, AHEAD) if clips else None

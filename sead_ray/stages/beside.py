@@ -28,11 +28,6 @@ class Beside(Generic[T]):
             raise self._error
         return self._results[0]
 
-    def result_or_none(self) -> T | None:
-        """The same; None where it failed."""
-        self._thread.join()
-        return self._results[0] if self._results else None
-
     def join(self, timeout_s: float | None = None) -> None:
         """Waits for the end, whatever it is, at most so long where that is given."""
         self._thread.join(timeout_s)

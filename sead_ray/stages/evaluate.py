@@ -129,7 +129,7 @@ def publish_evaluation(
     if not clips:
         say(f"{stage}: no val split was prepared, nothing is evaluated")
     connect()
-    judged = (ahead.result_or_none() if ahead else None) or judge(run, config, model_key, clips, stage, stopped)
+    judged = (ahead.result() if ahead else None) or judge(run, config, model_key, clips, stage, stopped)
     if judged is None:
         return
     records, perception = judged

@@ -73,6 +73,11 @@ def train_storage(number: int) -> str:
     return f"{round_folder(number)}/train"
 
 
+def expected(model_key: str) -> str:
+    """Is there while somebody waits for the model at `model_key` and the training that will publish it goes on."""
+    return f"{model_key}_expected.json"
+
+
 def train_progress(number: int) -> str:
     """Steps done and the last loss of the training under way, for the driver's progress bar."""
     return f"{round_folder(number)}/training.json"

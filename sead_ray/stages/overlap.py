@@ -7,9 +7,10 @@ it mostly the start of processes.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -32,8 +33,10 @@ from sead_ray.storage import Store
 AHEAD_S = 15.0  # before a training's end: as long as processes, libraries and models take to be there
 LOOK_EVERY_S = 1.0
 THIRD = 0.33
+ENDS_WITHIN_S = 15.0  # what is not waited for any more: Ray must still be there when it leaves its pipeline
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 def shared_out(config: RunConfig) -> RunConfig:
@@ -76,6 +79,9 @@ class Overlap:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        for begun in (self._scores, self._judged):
+            if begun is not None:
+                begun[1].join(ENDS_WITHIN_S)
         if self._standby is not None:
             self._standby[1].end()
 
@@ -100,6 +106,7 @@ class Overlap:
         finally:
             trained.set()
             look.result()
+            self._run.remove(layout.expected(layout.model(number)))
 
     def standby(self, number: int) -> Standby | None:
         """What got ready for round `number`."""
@@ -135,6 +142,7 @@ class Overlap:
             yield
         except BaseException:
             stopped.set()
+            evaluation.join(ENDS_WITHIN_S)
             raise
         evaluation.result()
 
@@ -158,11 +166,14 @@ class Overlap:
         """What follows on the training of round `number`."""
         run, config, after = self._run, self._config, number + 1
         self.get_ready(after)
+        run.write_json(layout.expected(layout.model(number)), {})
         if number == self._last:
-            self._judged = number, Beside(partial(judge_ahead, run, config, number, self._ended), f"judge-{number}")
+            judging = partial(_attempt, judge_ahead, run, config, number, self._ended)
+            self._judged = number, Beside(judging, f"judge-{number}")
         elif needs_scores(config, after) and not run.is_published(layout.scores(after)):
+            scoring = partial(_attempt, score_ahead, run, config, after, self._ended)
             with about(round=after):
-                self._scores = after, Beside(partial(score_ahead, run, config, after, self._ended), f"score-{after}")
+                self._scores = after, Beside(scoring, f"score-{after}")
 
     def _progress(self, number: int) -> dict[str, Any] | None:
         """What the training of round `number` wrote down last; None before it did, and when it is over."""
@@ -201,6 +212,15 @@ class Overlap:
     def _size(self) -> PipelineSize:
         score = self._config.score
         return pipeline_size(score, None, score.min_actors, score.max_actors)
+
+
+def _attempt(work: Callable[..., T], *arguments: Any) -> T | None:
+    """None where it fails; nothing of it is kept then, such as a traceback whose frames hold actors."""
+    try:
+        return work(*arguments)
+    except Exception as error:
+        logger.info("what began ahead came to nothing: %s", error)
+        return None
 
 
 def _of(begun: tuple[int, T] | None, number: int) -> T | None:

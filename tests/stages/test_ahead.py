@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from sead_ray.config import RunConfig
+from sead_ray.config import LabelConfig, RunConfig
 from sead_ray.errors import InputError
-from sead_ray.stages import layout, model_actor, score
+from sead_ray.stages import layout, score
 from sead_ray.stages.ahead import judge_ahead, score_ahead
 from sead_ray.stages.beside import Beside
 from sead_ray.stages.evaluate import evaluate_model
 from sead_ray.stages.model_actor import awaited_model, ready_model
+from sead_ray.stages.overlap import Overlap
 from sead_ray.stages.score import read_scores, score_pool
 from sead_ray.stages.select import scoring_scope
 from sead_ray.storage import Store
+from tests.stages.free_cpus import wait_until_free
 
 
 @pytest.fixture
@@ -39,6 +41,7 @@ def refuse(*_: object, **__: object) -> None:
 
 
 def test_scores(loop_run: Store, loop_config: RunConfig, run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.write_json(layout.expected(layout.model(0)), {})
     ahead = Beside(partial(score_ahead, run, loop_config, 1, threading.Event()), "score-1")
     time.sleep(3)
     publish_model(run, loop_run)
@@ -49,6 +52,7 @@ def test_scores(loop_run: Store, loop_config: RunConfig, run: Store, monkeypatch
 
 
 def test_evaluation(loop_run: Store, loop_config: RunConfig, run: Store) -> None:
+    run.write_json(layout.expected(layout.model(0)), {})
     ahead = Beside(partial(judge_ahead, run, loop_config, 0, threading.Event()), "judge-0")
     time.sleep(3)
     publish_model(run, loop_run)
@@ -59,14 +63,11 @@ def test_evaluation(loop_run: Store, loop_config: RunConfig, run: Store) -> None
 
 
 def test_what_came_to_nothing_is_done_by_the_stage(loop_run: Store, loop_config: RunConfig, run: Store) -> None:
-    def fails() -> None:
-        raise InputError("The model was not published.")
-
     publish_model(run, loop_run)
     scope = scoring_scope(run, loop_config, 1)
-    score_pool(run, loop_config, 1, layout.model(0), ahead=Beside(fails, "score-1"), **scope)
+    score_pool(run, loop_config, 1, layout.model(0), ahead=Beside(lambda: None, "score-1"), **scope)
     assert read_scores(run, 1) == read_scores(loop_run, 1)
-    evaluate_model(run, loop_config, 0, ahead=Beside(fails, "judge-0"))
+    evaluate_model(run, loop_config, 0, ahead=Beside(lambda: None, "judge-0"))
     file = f"{layout.evaluation(0)}/evaluation.json"
     assert run.read_bytes(file) == loop_run.read_bytes(file)
 
@@ -79,12 +80,31 @@ def test_it_ends_where_the_round_does(loop_run: Store, loop_config: RunConfig, r
     assert judge_ahead(run, loop_config, 0, stopped) is None
 
 
-def test_a_model_that_does_not_come_is_not_waited_for_forever(
-    loop_run: Store, run: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_actor, "COMES_WITHIN_S", 0.5)
-    with pytest.raises(InputError, match=r"rounds/00/model was not published within"):
-        awaited_model(run.root, layout.model(0), "cpu", "fp32")
+def test_a_model_that_nobody_expects_is_not_waited_for(loop_run: Store, loop_config: RunConfig, run: Store) -> None:
+    assert awaited_model(run.root, layout.model(0), "cpu", "fp32") == (None, "")
+    with pytest.raises(InputError, match="not expected any more"):
+        score_ahead(run, loop_config, 1, threading.Event())
     publish_model(run, loop_run)
     _, version = awaited_model(run.root, layout.model(0), "cpu", "fp32")
     assert version == ready_model(run.root, layout.model(0), "cpu", "fp32")[1]
+
+
+def test_nothing_is_left_of_what_waits_for_a_training_that_fails(
+    loop_config: RunConfig, run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Overlap, "_look_ahead", lambda self, number, _: self._begin_behind(number))
+    train = loop_config.train.model_copy(update={"cpus_per_worker": 0.5})
+    labels = LabelConfig(mode="wait")  # no next training: its workers are another test's
+    config = loop_config.model_copy(update={"overlap": True, "train": train, "labels": labels})
+
+    def fails(rounds: Overlap) -> None:
+        with rounds.looking_ahead(0):
+            time.sleep(3)
+            assert rounds.scores(1) is not None
+            raise InputError("There is no label.")
+
+    with Overlap(run, config) as rounds, pytest.raises(InputError, match="no label"):
+        fails(rounds)
+    assert not [thread for thread in threading.enumerate() if thread.name == "score-1"]
+    assert not run.exists(layout.expected(layout.model(0)))
+    wait_until_free()

@@ -20,10 +20,10 @@ from sead_ray.model.weights import CARD, load_model, read_card
 from sead_ray.records import ClipScore
 from sead_ray.stages import layout, serve_metrics
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip
+from sead_ray.stages.clip_scores import packed_features, score_features
 from sead_ray.stages.frame_step import FrameInput, FrameStep, frame_input, step_frame
 from sead_ray.stages.promote import newest_round
 from sead_ray.stages.registry import Registry
-from sead_ray.stages.score import packed_features, score_features
 from sead_ray.storage import Store
 from sead_ray.wire import ModelInfo
 from serve.batching import Abandoned, Batcher

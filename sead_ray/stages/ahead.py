@@ -18,44 +18,32 @@ from sead_ray.config import RunConfig, ScoreConfig
 from sead_ray.model.weights import CARD
 from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.stages import layout
-from sead_ray.stages.clip_pipeline import AHEAD, run_pipeline
+from sead_ray.stages.clip_pipeline import AHEAD
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.decoder_choice import known_decoder
 from sead_ray.stages.evaluate import Judged, judge, stage_of, val_clips
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress
-from sead_ray.stages.score import clip_features, pool_tokens, score_all, scoring_config, teller, without
+from sead_ray.stages.score import pool_tokens, score_all, scoring_config, scoring_pipeline, teller, without
 from sead_ray.stages.select import scoring_scope
 from sead_ray.storage import Store
 
 
 def score_ahead(run: Store, config: RunConfig, number: int, stopped: threading.Event) -> None:
     """Round `number`'s scores, in the ledger in which `score_pool` looks for them; ends early once `stopped`."""
-    score = scoring_config(config)
+    config = config.model_copy(update={"score": scoring_config(config)})
+    score, model_key, tell = config.score, layout.model(number - 1), teller(run, number)
     tokens = without(pool_tokens(run), pa.array(sorted(scoring_scope(run, config, number)["exclude"]), pa.string()))
     connect()
     size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)
     decoder = known_decoder(run, config.image, score, size, len(tokens))
     if decoder is None:
         return
-    tell, model_key = teller(run, number), layout.model(number - 1)
+    finish = partial(_score_all, run=run, number=number, model_key=model_key, config=score)
     with (
         Progress(f"score round {number}", len(tokens), "clip") as progress,
-        run_pipeline(
-            run,
-            config.data.root,
-            config.image,
-            model_key,
-            tokens,
-            work=partial(clip_features, config=score),
-            finish=partial(_score_all, run=run, number=number, model_key=model_key, config=score),
-            size=size,
-            precision=score.precision,
-            decoder=decoder,
-            parts=AHEAD,
-            max_attempts=score.max_attempts,
-        ) as scored_clips,
+        scoring_pipeline(run, config, model_key, tokens, finish, size, decoder, AHEAD) as scored_clips,
     ):
         for scored in scored_clips:
             if stopped.is_set():

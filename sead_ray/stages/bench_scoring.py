@@ -26,6 +26,7 @@ from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.stages.bench_pool import MODEL, write_model, write_pool
 from sead_ray.stages.clip_pipeline import run_pipeline
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip, run_step
+from sead_ray.stages.clip_scores import clip_features, score_features
 from sead_ray.stages.cluster import connect, device_for
 from sead_ray.stages.decoder_choice import (
     Decoder,
@@ -38,7 +39,6 @@ from sead_ray.stages.decoder_choice import (
 from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import PipelineSize, clips_that_fit, pipeline_size
 from sead_ray.stages.progress import Progress, say
-from sead_ray.stages.score import clip_features, score_features
 from sead_ray.storage import Store
 
 PARTS, SCORES = "score_parts", "scores.parquet"

@@ -16,12 +16,12 @@ from sead_ray.records import Clip, ClipScore
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import load_clip
+from sead_ray.stages.clip_scores import score_loaded_clips
 from sead_ray.stages.evaluate import predict_clips
 from sead_ray.stages.label_store import labelled_frames, read_labels
 from sead_ray.stages.model_actor import ready_model
 from sead_ray.stages.progress import say
 from sead_ray.stages.promote import newest_round
-from sead_ray.stages.score import score_loaded_clips
 from sead_ray.storage import Store
 from sead_ray.viewing.view import FrameView, ModelView, clip_view
 

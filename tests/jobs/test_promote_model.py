@@ -16,8 +16,8 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import load_clip
+from sead_ray.stages.clip_scores import score_loaded_clips
 from sead_ray.stages.registry import Registry
-from sead_ray.stages.score import score_loaded_clips
 from sead_ray.storage import Store
 
 SMALL = {"bev_h": 10, "bev_w": 5, "agent_queries": 10, "map_instances": 5, "embed_dims": 32, "ffn_dims": 32}

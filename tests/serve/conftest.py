@@ -23,7 +23,7 @@ from sead_ray.nuscenes.commands import command_of, ego_future
 from sead_ray.records import CAMERAS, Camera, Clip, ClipScore, Command, Frame
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import load_clip
-from sead_ray.stages.score import score_loaded_clips
+from sead_ray.stages.clip_scores import score_loaded_clips
 from sead_ray.storage import Store
 from serve.api import build_api
 from serve.models import OneModel

@@ -18,7 +18,7 @@ from sead_ray.model.weights import load_model
 from sead_ray.records import CAMERAS, Clip, ClipScore
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import LoadedClip, load_clip
-from sead_ray.stages.score import score_loaded_clips
+from sead_ray.stages.clip_scores import score_loaded_clips
 from sead_ray.storage import Store
 from serve.api import build_api
 from serve.errors import ApiError

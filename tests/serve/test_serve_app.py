@@ -25,8 +25,9 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import load_clip
+from sead_ray.stages.clip_scores import score_loaded_clips
 from sead_ray.stages.registry import Registry
-from sead_ray.stages.score import read_scores, score_loaded_clips, score_pool
+from sead_ray.stages.score import read_scores, score_pool
 from sead_ray.storage import Store
 from sead_ray.tokens import append_grant, new_token
 from serve.app import build

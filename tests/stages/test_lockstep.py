@@ -21,8 +21,8 @@ from sead_ray.records import Clip
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import ClipBatch, LoadedClip, load_clip, load_encoded_clip, run_clips
+from sead_ray.stages.clip_scores import clip_features, score_loaded_clips
 from sead_ray.stages.frame_feed import FRAMES_AHEAD, ClipArrays, FrameFeed, lockstep
-from sead_ray.stages.score import clip_features, score_loaded_clips
 from sead_ray.storage import Store
 from tests.stages.conftest import SMALL_VAD
 

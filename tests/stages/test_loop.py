@@ -16,8 +16,9 @@ from sead_ray.report.rounds import rounds_table
 from sead_ray.schemas import CLIP_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_runner import load_clip
+from sead_ray.stages.clip_scores import score_loaded_clips
 from sead_ray.stages.rounds import run_rounds
-from sead_ray.stages.score import read_scores, score_loaded_clips
+from sead_ray.stages.score import read_scores
 from sead_ray.stages.select import read_selection
 from sead_ray.storage import Store
 

@@ -17,8 +17,9 @@ from sead_ray.config import RunConfig
 from sead_ray.errors import InputError
 from sead_ray.stages import layout, score
 from sead_ray.stages.attempts import Attempts, Desk, Failure, open_desk
+from sead_ray.stages.clip_scores import clip_features
 from sead_ray.stages.quarantine import quarantine, quarantined
-from sead_ray.stages.score import clip_features, pool_tokens, read_scores, score_pool
+from sead_ray.stages.score import pool_tokens, read_scores, score_pool
 from sead_ray.stages.select import scoring_scope
 from sead_ray.storage import Store
 

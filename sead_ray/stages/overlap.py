@@ -28,6 +28,7 @@ from sead_ray.stages.pipeline_size import PipelineSize, pipeline_size
 from sead_ray.stages.progress import about, say
 from sead_ray.stages.select import needs_scores
 from sead_ray.stages.standby import Standby
+from sead_ray.stages.take_up import is_pool_complete
 from sead_ray.storage import Store
 
 AHEAD_S = 15.0  # before a training's end: as long as processes, libraries and models take to be there
@@ -170,10 +171,16 @@ class Overlap:
         if number == self._last:
             judging = partial(_attempt, judge_ahead, run, config, number, self._ended)
             self._judged = number, Beside(judging, f"judge-{number}")
-        elif needs_scores(config, after) and not run.is_published(layout.scores(after)):
+        elif self._scores_ahead(after):
             scoring = partial(_attempt, score_ahead, run, config, after, self._ended)
             with about(round=after):
                 self._scores = after, Beside(scoring, f"score-{after}")
+
+    def _scores_ahead(self, number: int) -> bool:
+        """Whether round `number` will score, and just the clips that are in the pool now."""
+        run = self._run
+        wanted = needs_scores(self._config, number) and not run.is_published(layout.scores(number))
+        return wanted and is_pool_complete(run)
 
     def _progress(self, number: int) -> dict[str, Any] | None:
         """What the training of round `number` wrote down last; None before it did, and when it is over."""

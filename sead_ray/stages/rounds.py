@@ -106,7 +106,8 @@ def _run_rounds(run: Store, config: RunConfig, tracking: Tracking) -> None:
         pool = read_pool(run, config)
         for number in range(len(config.select.rounds)):
             with about(round=number):
-                if take_up(run, number):
+                # A round that began to score ahead keeps the pool with which it did.
+                if overlap.scores(number) is None and take_up(run, number):
                     pool = read_pool(run, config)
                 run_round(run, config, number, pool, overlap)
             tracking.tell()

@@ -23,17 +23,29 @@ def take_up(run: Store, number: int) -> int:
     came = intake_tokens(run)
     if not came:
         return 0
-    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns=["clip_token", "split"])
-    splits = {row["clip_token"]: row["split"] for row in rows}
-    new = [key for key, token in came.items() if token not in splits]
-    n_pool = sum(split == "pool" for split in splits.values())
-    if not new and run.manifest(layout.CLIPS)["pool_clips"] == n_pool:
+    new, is_told = _compared(run, came)
+    if not new and is_told:
         return 0
     publish_clips(run, [layout.CLIPS_FILE, *new], anew=True)
     run.remove(layout.FEATURES)
     run.remove(layout.FEATURE_PARTS)
     say(f"round {number}: {len(new)} clip(s) of the intake join the pool")
     return len(new)
+
+
+def is_pool_complete(run: Store) -> bool:
+    """Whether no clip of the intake waits for a round's beginning."""
+    came = intake_tokens(run)
+    return not came or _compared(run, came) == ([], True)
+
+
+def _compared(run: Store, came: dict[str, str]) -> tuple[list[str], bool]:
+    """Keys of the intake's clips that are not in the clips' file, and whether that is as its manifest says."""
+    rows = run.iter_rows(layout.CLIPS_FILE, CLIP_SCHEMA, columns=["clip_token", "split"])
+    splits = {row["clip_token"]: row["split"] for row in rows}
+    n_pool = sum(split == "pool" for split in splits.values())
+    new = [key for key, token in came.items() if token not in splits]
+    return new, run.manifest(layout.CLIPS)["pool_clips"] == n_pool
 
 
 def intake_tokens(run: Store) -> dict[str, str]:

@@ -22,7 +22,7 @@ from sead_ray.stages.intake import Intake
 from sead_ray.stages.label_store import require_delivery, write_request
 from sead_ray.stages.rounds import claim_config
 from sead_ray.stages.select import read_pool
-from sead_ray.stages.take_up import take_up
+from sead_ray.stages.take_up import is_pool_complete, take_up
 from sead_ray.storage import Store
 from serve.api import build_api
 from serve.models import OneModel
@@ -84,7 +84,9 @@ def test_a_scored_clip_joins_the_pool_of_the_next_round(
     kept = run.read_json(f"{layout.INTAKE_SCORES}/{name}")
     assert kept["clip_token"] == "van-7"
     assert {**kept["answer"], "intake": "stored"} == response.json()  # for people to look at
+    assert not is_pool_complete(run)
     assert take_up(run, 1) == 1
+    assert is_pool_complete(run)
     assert take_up(run, 1) == 0
     (row,) = [row for row in rows(run) if row["clip_token"] == "van-7"]
     came = Clip.from_row(row)

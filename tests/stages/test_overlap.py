@@ -293,3 +293,15 @@ def test_a_strategy_that_needs_no_scores_computes_none_ahead(
         assert isinstance(rounds.standby(1), MadeUp)
         assert rounds.scores(1) is None
     assert not begun
+
+
+def test_clips_that_wait_for_the_next_round_are_scored_with_it(
+    config: RunConfig, tmp_path: Path, begun: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlap, "is_pool_complete", lambda _run: False)
+    run = Store(str(tmp_path))
+    with Overlap(run, config) as rounds, rounds.looking_ahead(0):
+        trains(run, 0, steps=8, of=60)
+        assert isinstance(rounds.standby(1), MadeUp)
+        assert rounds.scores(1) is None
+    assert not begun

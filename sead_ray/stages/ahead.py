@@ -12,20 +12,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
-
 from sead_ray.config import RunConfig, ScoreConfig
 from sead_ray.model.weights import CARD
-from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.stages import layout
 from sead_ray.stages.clip_pipeline import AHEAD
 from sead_ray.stages.cluster import connect
 from sead_ray.stages.decoder_choice import known_decoder
 from sead_ray.stages.evaluate import Judged, judge, stage_of, val_clips
-from sead_ray.stages.ledger import Ledger
 from sead_ray.stages.pipeline_size import pipeline_size
 from sead_ray.stages.progress import Progress
-from sead_ray.stages.score import pool_tokens, score_all, scoring_config, scoring_pipeline, teller, without
+from sead_ray.stages.score import round_ledger, score_all, scoring_config, scoring_pipeline, teller, tokens_to_score
 from sead_ray.stages.select import scoring_scope
 from sead_ray.storage import Store
 
@@ -34,7 +30,7 @@ def score_ahead(run: Store, config: RunConfig, number: int, stopped: threading.E
     """Round `number`'s scores, in the ledger in which `score_pool` looks for them; ends early once `stopped`."""
     config = config.model_copy(update={"score": scoring_config(config)})
     score, model_key, tell = config.score, layout.model(number - 1), teller(run, number)
-    tokens = without(pool_tokens(run), pa.array(sorted(scoring_scope(run, config, number)["exclude"]), pa.string()))
+    tokens = tokens_to_score(run, scoring_scope(run, config, number)["exclude"])
     connect()
     size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)
     decoder = known_decoder(run, config.image, score, size, len(tokens))
@@ -57,8 +53,7 @@ def _score_all(
 ) -> list[dict[str, Any]]:
     """`score_all`, where which model it was is known by now."""
     version = run.read_json(f"{model_key}/{CARD}")["model_version"]
-    ledger = Ledger(run, f"{layout.score_parts(number)}/{version}", SCORE_SCHEMA)
-    return score_all(results, ledger, version, config)
+    return score_all(results, round_ledger(run, number, version), version, config)
 
 
 def judge_ahead(run: Store, config: RunConfig, number: int, stopped: threading.Event) -> Judged | None:

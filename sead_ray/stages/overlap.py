@@ -29,10 +29,10 @@ from sead_ray.stages.progress import about, say
 from sead_ray.stages.select import needs_scores
 from sead_ray.stages.standby import Standby
 from sead_ray.stages.take_up import is_pool_complete
+from sead_ray.stages.train_watch import LOOK_EVERY_S
 from sead_ray.storage import Store
 
 AHEAD_S = 15.0  # before a training's end: as long as processes, libraries and models take to be there
-LOOK_EVERY_S = 1.0
 THIRD = 0.33
 ENDS_WITHIN_S = 15.0  # what is not waited for any more: Ray must still be there when it leaves its pipeline
 
@@ -165,16 +165,18 @@ class Overlap:
 
     def _begin_behind(self, number: int) -> None:
         """What follows on the training of round `number`."""
-        run, config, after = self._run, self._config, number + 1
-        self.get_ready(after)
-        run.write_json(layout.expected(layout.model(number)), {})
+        self.get_ready(number + 1)
         if number == self._last:
-            judging = partial(_attempt, judge_ahead, run, config, number, self._ended)
-            self._judged = number, Beside(judging, f"judge-{number}")
-        elif self._scores_ahead(after):
-            scoring = partial(_attempt, score_ahead, run, config, after, self._ended)
-            with about(round=after):
-                self._scores = after, Beside(scoring, f"score-{after}")
+            self._judged = self._awaiting(number, judge_ahead, number)
+        elif self._scores_ahead(number + 1):
+            self._scores = self._awaiting(number, score_ahead, number + 1)
+
+    def _awaiting(self, trained: int, work: Callable[..., T], number: int) -> tuple[int, Beside[T | None]]:
+        """Round `number`'s `work`, begun while the model of round `trained` is expected."""
+        self._run.write_json(layout.expected(layout.model(trained)), {})
+        attempt = partial(_attempt, work, self._run, self._config, number, self._ended)
+        with about(round=number):
+            return number, Beside(attempt, f"ahead-{number}")
 
     def _scores_ahead(self, number: int) -> bool:
         """Whether round `number` will score, and just the clips that are in the pool now."""

@@ -83,10 +83,10 @@ def _score_pool(
     if ahead:
         ahead.join()
     version = run.read_json(f"{model_key}/model.json")["model_version"]
-    tokens = without(pool_tokens(run), pa.array(sorted(exclude), pa.string()))
+    tokens = tokens_to_score(run, exclude)
     if not len(without(tokens, pa.array(sorted(labelled), pa.string()))):
         raise InputError(f"Every clip of the pool in {run.path(layout.CLIPS_FILE)} is selected already.")
-    ledger = Ledger(run, f"{layout.score_parts(round_number)}/{version}", SCORE_SCHEMA)
+    ledger = round_ledger(run, round_number, version)
     tell = teller(run, round_number)
 
     def told(scored: dict[str, Any]) -> None:
@@ -218,6 +218,16 @@ def pool_tokens(run: Store) -> pa.Array:
     batches = run.iter_batches(layout.CLIPS_FILE, CLIP_SCHEMA, ["clip_token", "split"])
     parts = [batch.column("clip_token").filter(pc.equal(batch.column("split"), "pool")) for batch in batches]
     return pa.concat_arrays([pa.array([], pa.string()), *parts])
+
+
+def tokens_to_score(run: Store, exclude: Collection[str]) -> pa.Array:
+    """Of the pool's clips that are not in `exclude`."""
+    return without(pool_tokens(run), pa.array(sorted(exclude), pa.string()))
+
+
+def round_ledger(run: Store, round_number: int, version: str) -> Ledger:
+    """Of a round's clips with the model `version`."""
+    return Ledger(run, f"{layout.score_parts(round_number)}/{version}", SCORE_SCHEMA)
 
 
 def without(tokens: pa.Array, left_out: pa.Array) -> pa.Array:

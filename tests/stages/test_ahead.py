@@ -105,6 +105,6 @@ def test_nothing_is_left_of_what_waits_for_a_training_that_fails(
 
     with Overlap(run, config) as rounds, pytest.raises(InputError, match="no label"):
         fails(rounds)
-    assert not [thread for thread in threading.enumerate() if thread.name == "score-1"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead-1"]
     assert not run.exists(layout.expected(layout.model(0)))
     wait_until_free()

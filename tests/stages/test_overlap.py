@@ -55,7 +55,7 @@ def test_its_workers_built_the_model_before_they_knew_the_clips(run: Store) -> N
 def test_nothing_is_left_of_what_it_needed(run: Store) -> None:
     for number in (0, 1):
         assert not run.exists(layout.train_work(number))
-    beside = ("standby", "evaluate", "look-ahead", "score", "judge")
+    beside = ("standby", "evaluate", "look-ahead", "ahead")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(beside)]
 
 

@@ -5,13 +5,12 @@ Prints the table of docs/world.md within some minutes. No image is made.
 
 from __future__ import annotations
 
-import os
-
 import torch
 from pydantic import Field
 
 from jobs.cli import run_job
 from sead_ray.config import Schema, WorldConfig
+from sead_ray.cpus import usable_cpus
 from sead_ray.evaluation.world_planners import compare, gap
 from sead_ray.evaluation.world_samples import Samples, drive_world
 from sead_ray.stages.progress import Progress, say
@@ -36,7 +35,7 @@ def job(config: BaselineConfig) -> str:
     world = WorldConfig(scenes=config.scenes, frames=config.frames, seed=config.seed)
     scenes = []
     with Progress("drive", config.scenes, "scene") as progress:
-        for scene in drive_world(world, config.processes or len(os.sched_getaffinity(0))):
+        for scene in drive_world(world, config.processes or usable_cpus()):
             scenes.append(scene)
             progress.advance()
     manoeuvres = {scene.clip for scene in scenes if scene.manoeuvre}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sead_ray.config import ImageConfig, ServeConfig
+from sead_ray.cpus import usable_cpus
 from sead_ray.errors import InputError
 from sead_ray.geometry import Pose
 from sead_ray.nuscenes.can_bus import CanPoses, can_bus_vector
@@ -114,7 +114,7 @@ def decode_clip(checked: CheckedClip, image: ImageConfig, limits: ServeConfig, k
 def _threads(name: str, wanted: int | None) -> ThreadPoolExecutor:
     """Shared by all clips, so that two at a time do not take twice the cores."""
     cv2.setNumThreads(1)  # or each resize would take all of them
-    return ThreadPoolExecutor(wanted or min(8, os.cpu_count() or 1), name)
+    return ThreadPoolExecutor(wanted or min(8, usable_cpus()), name)
 
 
 class _FramesToDecode:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from sead_ray.benchmark.timing import Stopwatch
 from sead_ray.config import ImageConfig, ModelConfig, Schema, ScoreConfig
+from sead_ray.errors import InputError
 
 WINDOWS = 5  # of the measured time; their median is the result
 
@@ -81,13 +82,16 @@ def window_rates(finished: Sequence[tuple[float, int]], warm_up: int) -> dict[st
     Returns:
         fps: the median of up to `WINDOWS` windows of equally many clips; fps_windows; fps_whole: of all of them
         together; start_s and stop_s of the measured time.
+
+    Raises:
+        InputError: no clip was finished after the warm-up.
     """
     ordered = sorted(finished)
     warm_up = min(max(1, warm_up), len(ordered) - 1)
     start_s = ordered[warm_up - 1][0]
     counted = [item for item in ordered if item[0] > start_s]
     if not counted:
-        raise ValueError("all clips were finished at the same moment")
+        raise InputError(f"All {len(ordered)} clips were scored by the end of the warm-up: measure more (clips).")
     moments = sorted({moment for moment, _ in counted})  # a batch's clips are finished together
     n_windows = min(WINDOWS, len(moments))
     edges = [start_s, *(moments[len(moments) * (k + 1) // n_windows - 1] for k in range(n_windows))]

@@ -6,13 +6,13 @@ What a batch holds depends on the dataset, the epoch and the order alone: never 
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 from sead_ray.config import TrainConfig
+from sead_ray.cpus import usable_cpus
 from sead_ray.errors import InputError
 from sead_ray.nuscenes.dataset import DrivingDataset, DrivingSample, collate
 from sead_ray.stages.prefetch import prefetch
@@ -34,12 +34,7 @@ def loader_workers(config: TrainConfig, dataset: DrivingDataset, on_gpu: bool, t
         return config.loader_workers
     if not on_gpu or dataset.fits_in_cache or dataset.encoded:
         return 0
-    return min(max(MIN_WORKERS, cpus() // max(1, trainers_here) - 2), MAX_WORKERS)
-
-
-def cpus() -> int:
-    """Of the node that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(MIN_WORKERS, usable_cpus() // max(1, trainers_here) - 2), MAX_WORKERS)
 
 
 class BatchLoader:

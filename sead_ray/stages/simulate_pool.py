@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from sead_ray.config import DataConfig, RunConfig, Schema, ScoreConfig
+from sead_ray.cpus import usable_cpus
 from sead_ray.errors import InputError
 from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.stages import layout
@@ -63,7 +64,7 @@ def simulate_pool(config: PoolSimulation) -> dict[str, Any]:
         "clips": config.clips,
         "frames_a_clip": config.frames,
         "clips_per_batch": config.score.clips_per_batch,
-        "cpus": os.cpu_count(),
+        "cpus": usable_cpus(),
         "decoder": "stand-in, returns at once",
         "model": "stand-in, returns at once",
         "driver_peak_mib": max(sample["driver_mib"] for part in samples for sample in part),

@@ -20,6 +20,7 @@ from torch import nn
 
 from sead_ray.benchmark.timing import reserved_gib
 from sead_ray.config import RunConfig
+from sead_ray.cpus import usable_cpus
 from sead_ray.errors import FencedError, InputError
 from sead_ray.model.vad import VAD, build_model
 from sead_ray.model.weights import load_model, save_model
@@ -72,8 +73,8 @@ def _train(arguments: dict[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     device = worker_device()
     if device.type == "cpu":
-        # Sums of several threads have no fixed order.
-        torch.set_num_threads(1 if config.train.deterministic else max(1, (os.cpu_count() or 1) // world))
+        threads = max(1, usable_cpus() // context.get_local_world_size())
+        torch.set_num_threads(1 if config.train.deterministic else threads)  # sums of several have no fixed order
     else:
         switch_threads_often()
         torch.cuda.set_device(device)  # before anything is recorded there

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -15,6 +14,7 @@ from typing import Any
 import cv2
 
 from sead_ray.config import WorldConfig
+from sead_ray.cpus import usable_cpus
 from sead_ray.errors import InputError
 from sead_ray.storage import Store
 from sead_ray.synthetic.map_files import map_expansion, mask_png
@@ -81,7 +81,7 @@ def generate_world(
     order = sorted(missing, key=lambda plan: (plan.log.location, plan.number))
     jobs = [(plan, world, store.root) for plan in order]
     done = len(plans) - len(missing)
-    for _ in runner(jobs) if runner else _run(jobs, processes or _cpu_count()):
+    for _ in runner(jobs) if runner else _run(jobs, processes or usable_cpus()):
         done += 1
         if progress:
             progress(done, len(plans))
@@ -116,10 +116,6 @@ def _is_complete(root: str, digest: str) -> bool:
             f"{root} holds a data set ({VERSION}) that is not a generated world: choose another data.root."
         )
     return False
-
-
-def _cpu_count() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _part(plan: ScenePlan) -> str:

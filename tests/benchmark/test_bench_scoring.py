@@ -11,6 +11,7 @@ from jobs.bench_scoring import BenchScoringConfig, job
 from sead_ray.benchmark.gpu_sampler import GpuSampler
 from sead_ray.benchmark.scoring import ceiling, window_rates
 from sead_ray.config import ImageConfig, ScoreConfig
+from sead_ray.errors import InputError
 from sead_ray.schemas import SCORE_SCHEMA
 from sead_ray.storage import Store
 from tests.stages.conftest import SMALL_VAD
@@ -30,6 +31,11 @@ def test_batches_that_finish_together_are_not_torn_apart() -> None:
     finished = [(float(batch), 40) for batch in range(4) for _ in range(8)]
     rates = window_rates(finished, warm_up=8)
     assert rates["fps_windows"] == pytest.approx([320] * 3)
+
+
+def test_too_few_clips_to_time_are_said() -> None:
+    with pytest.raises(InputError, match="All 4 clips were scored by the end of the warm-up"):
+        window_rates([(5.0, 8)] * 4, warm_up=16)
 
 
 def test_the_ceiling_is_the_lower_limit() -> None:

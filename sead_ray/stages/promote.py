@@ -81,7 +81,7 @@ def calibrate(run: Store, config: RunConfig, key: str, n_clips: int) -> None:
         update={"image": image_of(card, run.path(key)), "score": score_settings(card, run.path(key), config.score)}
     )
     ledger = Ledger(run, layout.calibration_parts(version), SCORE_SCHEMA)
-    score_into(ledger, scoring, key, pa.array(tokens, pa.string()), f"calibrate {version}")
+    score_into(ledger, scoring, key, version, pa.array(tokens, pa.string()), f"calibrate {version}")
     run.write_table(layout.calibration(version), ledger.rows(tokens), SCORE_SCHEMA)
     run.remove(ledger.folder)
 

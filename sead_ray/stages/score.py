@@ -19,6 +19,7 @@ import pyarrow as pa
 from sead_ray.arrow import compute as pc
 from sead_ray.config import RunConfig, ScoreConfig
 from sead_ray.errors import InputError
+from sead_ray.model.weights import CARD
 from sead_ray.records import ClipScore
 from sead_ray.schemas import CLIP_SCHEMA, SCORE_SCHEMA
 from sead_ray.stages import layout, metrics
@@ -82,7 +83,7 @@ def _score_pool(
     started = time.monotonic()
     if ahead:
         ahead.join()
-    version = run.read_json(f"{model_key}/model.json")["model_version"]
+    version = run.read_json(f"{model_key}/{CARD}")["model_version"]
     tokens = tokens_to_score(run, exclude)
     if not len(without(tokens, pa.array(sorted(labelled), pa.string()))):
         raise InputError(f"Every clip of the pool in {run.path(layout.CLIPS_FILE)} is selected already.")
@@ -94,7 +95,7 @@ def _score_pool(
         tell(scored)
 
     scoring = config.model_copy(update={"score": scoring_config(config)})
-    decoder = score_into(ledger, scoring, model_key, tokens, f"score round {round_number}", told, parts)
+    decoder = score_into(ledger, scoring, model_key, version, tokens, f"score round {round_number}", told, parts)
     facts: Counter[str] = Counter()
     given_up: dict[str, str] = {}
     groups = (_marked(table, labelled, facts, given_up) for table in ledger.merged(tokens))
@@ -109,19 +110,19 @@ def score_into(
     ledger: Ledger,
     config: RunConfig,
     model_key: str,
+    version: str,
     tokens: pa.Array,
     name: str,
     tell: Callable[[dict[str, Any]], None] = lambda _: None,
     parts: Parts = REAL_PARTS,
 ) -> str:
-    """Scores the clips `tokens` by `config.score` with the model at `model_key` of the ledger's run, but those that the
-    ledger holds; returns which decoder was used.
+    """Scores the clips `tokens` by `config.score` with the model at `model_key` of the ledger's run, whose version is
+    `version`, but those that the ledger holds; returns which decoder was used.
 
     Args:
         name: of the progress bar; tell: called with what is known of each clip once it is scored.
     """
     run, score = ledger.run, config.score
-    version = run.read_json(f"{model_key}/model.json")["model_version"]
     pending = without(tokens, ledger.done())
     connect()
     size = pipeline_size(score, score.clips_per_batch, score.min_actors, score.max_actors)

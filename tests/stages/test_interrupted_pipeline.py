@@ -51,8 +51,9 @@ def test_actors_and_cpus_are_free_soon_after(
         assert "Desk" in held()
         raise KeyboardInterrupt
 
+    ledger = Ledger(run, "scores", SCORE_SCHEMA)
     with pytest.raises(KeyboardInterrupt) as interrupted:
-        score_into(Ledger(run, "scores", SCORE_SCHEMA), config, layout.model(0), pool_tokens(run), "score", leave)
+        score_into(ledger, config, layout.model(0), "abc", pool_tokens(run), "score", leave)
     deadline = time.monotonic() + SOON_S
     while held() or ray.available_resources().get("CPU", 0) < CPUS:
         assert time.monotonic() < deadline, who_holds()
